@@ -1,0 +1,23 @@
+"""Quality of service of every topic, chosen once, with the reason."""
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+
+def _keep_last(depth: int, reliability: ReliabilityPolicy, durability: DurabilityPolicy) -> QoSProfile:
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability
+    )
+
+
+#: Images and camera_info: an old image is worth nothing, and a best-effort reader matches every driver.
+#: Depth 5: one busy executor callback must not cost a camera its frame.
+SENSOR = _keep_last(5, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
+
+#: Odometry and /tf arrive at up to some 100 Hz and every sample counts; a best-effort reader matches any driver.
+MOTION = _keep_last(200, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
+
+#: /tf_static and the driving command are said once and hold from then on: a late joiner must get them.
+LATCHED = _keep_last(100, ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
+
+#: Results: each is acted upon, none may be lost between two nodes; depth for a reader that stalls for a moment.
+RESULT = _keep_last(10, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)

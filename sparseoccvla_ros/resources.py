@@ -1,0 +1,43 @@
+"""Where the files lie that come with the package: configs, message definitions, the shipped weights."""
+
+import os
+import sys
+from pathlib import Path
+
+PACKAGE = 'sparseoccvla_ros'
+
+
+def share_directories() -> tuple[Path, ...]:
+    """Folders that may hold the package's shared files, in order of preference.
+
+    The source tree comes first, so that an edit counts without a rebuild; then the environment's prefix (``make
+    build`` and ``pip install``); then the prefixes that a sourced ROS workspace lists in ``AMENT_PREFIX_PATH`` (read
+    here directly, because a training machine has no ament_index_python).
+    """
+    source_tree = Path(__file__).resolve().parents[1]
+    candidates = [source_tree] if (source_tree / 'package.xml').is_file() else []
+    prefixes = [sys.prefix, *os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)]
+    candidates += [Path(prefix, 'share', PACKAGE) for prefix in prefixes if prefix]
+    return tuple(candidates)
+
+
+def share_path(relative: str | os.PathLike[str]) -> Path:
+    """Absolute path of a file or folder that comes with the package.
+
+    Args:
+        relative: path as in the source tree, for example ``config/model/tiny.yaml``, ``weights/tiny`` or
+            ``msg/OccupancyQueries.msg``.
+
+    Raises:
+        ValueError: the path is absolute or climbs out of the package.
+        FileNotFoundError: no share folder has it; the message lists where it was looked for.
+    """
+    path = Path(relative)
+    if path.is_absolute() or '..' in path.parts:
+        raise ValueError(f'share_path takes a path inside the package, got {str(relative)!r}')
+    directories = share_directories()
+    for directory in directories:
+        if (directory / path).exists():
+            return directory / path
+    looked_in = ', '.join(str(directory) for directory in directories)
+    raise FileNotFoundError(f'{path} does not come with {PACKAGE}; looked in {looked_in}')

@@ -34,6 +34,6 @@ class HandOver:
             consume(reasoning)
 
     def failure(self, stamp_ns: int, reason: str) -> None:
-        """Reasoning gave up on a scene; nobody waits for it any longer."""
+        """Perception or reasoning gave up on a scene; nobody shall wait for it any longer."""
         for consume in self.failure_consumers:
             consume(stamp_ns, reason)

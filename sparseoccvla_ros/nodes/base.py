@@ -1,0 +1,164 @@
+"""What the three nodes share: parameters, lifecycle with autostart, gating, counters, diagnostics."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+import torch
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from sparseoccvla_ros.nodes.handover import HandOver
+from sparseoccvla_ros.nodes.parameters import ModelParameters, declare_parameters
+from sparseoccvla_ros.nodes.qos import RESULT
+
+DIAGNOSTICS_PERIOD_S = 1.0
+#: What a wrong parameter, a missing file or a checkpoint that does not fit raises at start-up.
+STARTUP_ERRORS = (ValueError, OSError, RuntimeError, ImportError)
+PARAMETER_ERRORS = (ValueError, InvalidParameterTypeException, InvalidParameterValueException)
+
+
+class ManagedNode(LifecycleNode):
+    """A lifecycle node whose inputs and services are gated by its state.
+
+    rclpy gates lifecycle publishers only; subscriptions and services of an inactive node run on, so each
+    callback here looks at ``active``. Subclasses implement :meth:`configure` (build everything),
+    :meth:`release` (give everything back; also called for a half-built node) and :meth:`status` (diagnostics).
+
+    Raises:
+        ValueError and rclpy's parameter exceptions: a parameter is wrong; names value and expectation.
+    """
+
+    parameters: Any
+
+    def __init__(self, name: str, kind: type[ModelParameters], handover: HandOver | None, **node_arguments: Any) -> None:
+        super().__init__(name, **node_arguments)
+        try:
+            self.parameters = declare_parameters(self, kind)
+        except PARAMETER_ERRORS:
+            self.destroy_node()
+            raise
+        self.handover = handover
+        self.active = False
+        self.counters: Counter[str] = Counter()
+        self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', RESULT)
+        self.create_steady_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
+
+    @abstractmethod
+    def configure(self) -> None:
+        """Build the engine, publishers, subscriptions and services; raises one of STARTUP_ERRORS."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Stop workers and give up what :meth:`configure` built; safe to call twice."""
+
+    @abstractmethod
+    def status(self) -> list[DiagnosticStatus]:
+        """One diagnostic status per concern."""
+
+    def steady_s(self) -> float:
+        """Steady clock in seconds: for deadlines and time-outs only."""
+        return self._steady_clock.now().nanoseconds * 1e-9
+
+    def create_steady_timer(self, period_s: float, callback: Callable[[], None]) -> Any:
+        """A timer that runs whether or not /clock does."""
+        return self.create_timer(period_s, callback, clock=self._steady_clock)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle: build; on a start-up error say why and stay unconfigured."""
+        if self.parameters.num_threads:
+            torch.set_num_threads(self.parameters.num_threads)
+        try:
+            self.configure()
+        except STARTUP_ERRORS as error:
+            self.get_logger().fatal(f'cannot configure: {error}')
+            self.release()
+            return TransitionCallbackReturn.FAILURE
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle: open the gates."""
+        self.active = True
+        self.get_logger().info('active')
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle: close the gates; memories are kept until clean-up."""
+        self.active = False
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle: give everything back."""
+        self.release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle: the same, for good."""
+        self.active = False
+        self.release()
+        return super().on_shutdown(state)
+
+    def count(self, reason: str, detail: str = '') -> None:
+        """Count a drop or a fault under a fixed name; shown in diagnostics, and logged at most every 5 s."""
+        self.counters[reason] += 1
+        text = f'{reason}: {detail}' if detail else reason
+        self.get_logger().warn(f'{text} ({self.counters[reason]} times)', throttle_duration_sec=5.0)
+
+    def diagnostic(self, concern: str, problem: str, values: dict[str, Any]) -> DiagnosticStatus:
+        """A DiagnosticStatus: WARN with ``problem`` if there is one, else OK."""
+        return DiagnosticStatus(
+            name=f'{self.get_fully_qualified_name().lstrip("/")}: {concern}',
+            hardware_id='',
+            level=DiagnosticStatus.WARN if problem else DiagnosticStatus.OK,
+            message=problem or 'ok',
+            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+        )
+
+    def _publish_diagnostics(self) -> None:
+        state = 'active' if self.active else 'inactive'
+        lifecycle = self.diagnostic('lifecycle', '' if self.active else state, {'state': state})
+        message = DiagnosticArray(status=[lifecycle, *(self.status() if self.active else [])])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+
+def run_nodes(build: Callable[[], Sequence[ManagedNode]], args: Sequence[str] | None = None) -> int:
+    """Build the nodes, start those with ``autostart``, spin them in one executor until shut down.
+
+    Returns:
+        a process exit code: 0 after a clean shutdown, 1 if a node could not be configured, 2 for a wrong parameter.
+    """
+    rclpy.init(args=args)
+    nodes: Sequence[ManagedNode] = ()
+    executor = SingleThreadedExecutor()
+    try:
+        nodes = build()
+        for node in nodes:
+            executor.add_node(node)
+        for node in nodes:
+            if node.parameters.autostart:
+                if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
+                    return 1
+                node.trigger_activate()
+        executor.spin()
+    except PARAMETER_ERRORS as error:
+        rclpy.logging.get_logger('sparseoccvla_ros').fatal(str(error))
+        return 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        for node in nodes:
+            node.release()
+        executor.shutdown()
+        for node in nodes:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0

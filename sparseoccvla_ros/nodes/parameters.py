@@ -1,0 +1,181 @@
+"""Every parameter of every node, declared once: typed, described, with its range.
+
+A node's parameters are a frozen dataclass; :func:`declare_parameters` declares them on the node from the
+fields' metadata and returns the values. ``config/stack.yaml`` and the tables in ``docs/nodes`` are tested
+against these classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+
+from sparseoccvla_ros.runtime.scene import Command
+
+P = TypeVar('P')
+
+CAMERAS = (
+    'CAM_FRONT_LEFT',
+    'CAM_FRONT',
+    'CAM_FRONT_RIGHT',
+    'CAM_BACK_RIGHT',
+    'CAM_BACK',
+    'CAM_BACK_LEFT',
+)
+
+
+def parameter(default: Any, description: str, low: float | None = None, high: float | None = None) -> Any:
+    """A dataclass field that is a ROS parameter; ``low`` and ``high`` are inclusive."""
+    if isinstance(default, (list, tuple)):
+        values = list(default)
+        return field(default_factory=lambda: list(values), metadata={'description': description})
+    return field(default=default, metadata={'description': description, 'low': low, 'high': high})
+
+
+def choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise ValueError naming the value and what was expected."""
+    if value not in known:
+        raise ValueError(f'parameter {name} is {value!r}; expected one of {", ".join(known)}')
+
+
+@dataclass(frozen=True)
+class ModelParameters:
+    """What every node needs to build its part of the model."""
+
+    autostart: bool = parameter(True, 'configure and activate at start; false: wait for lifecycle transitions')
+    model_config: str = parameter('tiny', 'model configuration: a name in config/model or a path to a YAML file')
+    weights: str = parameter('', 'checkpoint directory; empty: untrained, initialised from seed')
+    seed: int = parameter(0, 'seed of an untrained model and of the planner\'s noise', 0, 2**31 - 1)
+    device: str = parameter('cpu', 'torch device of every tensor of this node: cpu, cuda, cuda:0 ...')
+    num_threads: int = parameter(0, 'torch CPU threads of this process; 0: torch\'s choice', 0, 256)
+
+
+@dataclass(frozen=True)
+class MotionParameters(ModelParameters):
+    """Where the vehicle's pose comes from."""
+
+    pose_source: str = parameter('odometry', 'odometry: nav_msgs/Odometry; tf: transform odom_frame -> base_frame')
+    odometry_topic: str = parameter('/odom', 'nav_msgs/Odometry: pose of base_frame in odom_frame')
+    tf_topic: str = parameter('/tf', 'tf2_msgs/TFMessage, read with pose_source tf')
+    odom_frame: str = parameter('odom', 'continuous world-fixed frame (REP-105); trajectories are given in it')
+    base_frame: str = parameter('base_link', 'ego frame: x forward, y left, z up')
+    max_pose_age_s: float = parameter(
+        0.25, 'a pose this much older than the time asked for is not used; seconds', 0.0, 10.0
+    )
+    pose_timeout_s: float = parameter(
+        0.1, 'how long to wait (steady clock) for odometry that covers a scene; seconds', 0.0, 60.0
+    )
+
+    def __post_init__(self) -> None:
+        choice('pose_source', self.pose_source, ('odometry', 'tf'))
+
+
+@dataclass(frozen=True)
+class PerceptionParameters(MotionParameters):
+    """Parameters of node ``perception``."""
+
+    cameras: list[str] = parameter(CAMERAS, 'cameras in the rig\'s order')
+    reference_camera: str = parameter('CAM_FRONT', 'camera whose stamp is the scene\'s')
+    image_topic: str = parameter('/{camera}/image_rect/compressed', 'image topic; {camera} stands for the name')
+    image_type: str = parameter('compressed', 'compressed: sensor_msgs/CompressedImage; raw: sensor_msgs/Image')
+    camera_info_topic: str = parameter('/{camera}/camera_info', 'sensor_msgs/CameraInfo; {camera} stands for the name')
+    tf_static_topic: str = parameter('/tf_static', 'static transforms base_frame -> camera frames')
+    sync: str = parameter(
+        'cycle', 'cycle: the package\'s synchronizer; approximate_time: message_filters, complete sets only'
+    )
+    set_timeout_s: float = parameter(
+        0.15, 'an incomplete camera set is handed out this long (steady clock) after its first image; seconds', 0.01, 60.0
+    )
+    max_spread_s: float = parameter(
+        0.06, 'widest spread of stamps inside one set before the cameras\' offsets are learned; seconds', 0.0, 1.0
+    )
+    min_cameras: int = parameter(4, 'a set with fewer usable cameras is skipped', 1, 64)
+    calibration_timeout_s: float = parameter(
+        0.5, 'how long the first set waits (steady clock) for camera_info and tf_static; seconds', 0.0, 60.0
+    )
+    max_frame_gap_s: float = parameter(
+        1.5, 'a gap between scenes longer than this clears the temporal memory; seconds', 0.1, 60.0
+    )
+    score_threshold: float = parameter(0.3, 'points below this class probability are not published', 0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choice('image_type', self.image_type, ('compressed', 'raw'))
+        choice('sync', self.sync, ('cycle', 'approximate_time'))
+        if self.reference_camera not in self.cameras:
+            raise ValueError(
+                f'parameter reference_camera is {self.reference_camera!r}; expected one of cameras '
+                f'({", ".join(self.cameras)})'
+            )
+        if len(set(self.cameras)) != len(self.cameras):
+            raise ValueError(f'parameter cameras holds a name twice: {", ".join(self.cameras)}')
+        if self.min_cameras > len(self.cameras):
+            raise ValueError(
+                f'parameter min_cameras is {self.min_cameras}; expected at most the {len(self.cameras)} cameras'
+            )
+        for name in ('image_topic', 'camera_info_topic'):
+            if '{camera}' not in getattr(self, name):
+                raise ValueError(f'parameter {name} is {getattr(self, name)!r}; expected {{camera}} in it')
+
+
+@dataclass(frozen=True)
+class ReasoningParameters(ModelParameters):
+    """Parameters of node ``reasoning``."""
+
+    base_frame: str = parameter('base_link', 'ego frame of the forecast')
+    kept_scenes: int = parameter(20, 'scenes that stay askable, the newest included', 1, 1000)
+    max_waiting_questions: int = parameter(8, 'questions that wait; one more is answered "busy" at once', 1, 1000)
+    max_running_answers: int = parameter(4, 'answers decoded in turn, token by token', 1, 64)
+    max_question_chars: int = parameter(2000, 'longest accepted question; characters', 1, 100000)
+    max_conversations: int = parameter(32, 'conversations kept; the one used longest ago goes first', 1, 10000)
+    max_turns: int = parameter(8, 'turns kept of each conversation', 1, 1000)
+    default_max_tokens: int = parameter(64, 'answer length where the request says 0; tokens', 1, 4096)
+    max_answer_tokens: int = parameter(512, 'longest answer that a request may ask for; tokens', 1, 8192)
+    answer_timeout_s: float = parameter(30.0, 'time limit of one answer (steady clock); seconds', 0.1, 3600.0)
+    forecast_score_threshold: float = parameter(
+        0.3, 'forecast points below this class probability are not published', 0.0, 1.0
+    )
+
+
+@dataclass(frozen=True)
+class PlannerParameters(MotionParameters):
+    """Parameters of node ``planner``."""
+
+    default_command: str = parameter('straight', 'driving command until a message arrives: right, left, straight')
+    vehicle_config: str = parameter('default', 'vehicle limits: a name in config/vehicle or a path to a YAML file')
+    deadline_s: float = parameter(
+        2.0, 'a scene without a plan this long (steady clock) after its queries gets an invalid one; seconds', 0.05, 600.0
+    )
+    stop_on_invalid: bool = parameter(False, 'publish a braking trajectory, marked is_stop, in place of a refused plan')
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choice('default_command', self.default_command, tuple(command.name.lower() for command in Command))
+
+
+def declare_parameters(node: Node, kind: type[P]) -> P:
+    """Declare ``kind``'s fields as read-only parameters of ``node`` and return their values.
+
+    Raises:
+        ValueError: a value is not allowed; names the parameter, the value and what was expected.
+        rclpy.exceptions.InvalidParameterTypeException: an override has the wrong type.
+        rclpy.exceptions.InvalidParameterValueException: an override is out of range.
+    """
+    values = {}
+    for spec in fields(kind):  # type: ignore[arg-type]
+        default = spec.default if isinstance(spec.default, (bool, int, float, str)) else spec.default_factory()
+        values[spec.name] = node.declare_parameter(spec.name, default, _descriptor(spec, default)).value
+    return kind(**values)
+
+
+def _descriptor(spec: Any, default: Any) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(description=spec.metadata['description'], read_only=True)
+    low, high = spec.metadata.get('low'), spec.metadata.get('high')
+    if low is not None and isinstance(default, float):
+        descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
+    elif low is not None:
+        descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
+    return descriptor

@@ -1,0 +1,197 @@
+"""Node ``perception``: synchronized cameras to occupancy queries, point cloud and grid."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from nav_msgs.msg import OccupancyGrid
+from rclpy.publisher import Publisher
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+
+from sparseoccvla_ros.model.config import load_model_config
+from sparseoccvla_ros.model.vla import build_perception
+from sparseoccvla_ros.msg import OccupancyQueries, SceneStatus
+from sparseoccvla_ros.nodes.base import ManagedNode, run_nodes
+from sparseoccvla_ros.nodes.camera_filter import CameraFilter
+from sparseoccvla_ros.nodes.conversions.basic import header_from
+from sparseoccvla_ros.nodes.conversions.occupancy import cloud_message, grid_message, queries_message
+from sparseoccvla_ros.nodes.conversions.status import status_message
+from sparseoccvla_ros.nodes.ego_motion import EgoMotionInput
+from sparseoccvla_ros.nodes.handover import HandOver
+from sparseoccvla_ros.nodes.model_parts import torch_device, weights_path, weights_text
+from sparseoccvla_ros.nodes.parameters import PerceptionParameters
+from sparseoccvla_ros.nodes.qos import RESULT
+from sparseoccvla_ros.nodes.surround_input import SurroundInput
+from sparseoccvla_ros.nodes.worker import LatestWorker
+from sparseoccvla_ros.runtime.perception import PerceptionEngine
+from sparseoccvla_ros.runtime.precision import NonFiniteOutput
+from sparseoccvla_ros.runtime.scene import SceneQueries
+from sparseoccvla_ros.sensors.camera import SurroundView
+from sparseoccvla_ros.sensors.synchronizer import CameraSet
+
+ImageSet = CameraSet[CompressedImage | Image]
+
+
+class PerceptionNode(ManagedNode):
+    """Wires camera topics to the PerceptionEngine and its scenes to topics and to the hand-over.
+
+    The executor's thread files images into the synchronizer; decoding and inference run on one worker with one
+    slot, so a set that waits is replaced by a newer one (counted as ``superseded_set``).
+    """
+
+    parameters: PerceptionParameters
+
+    def __init__(self, handover: HandOver | None = None, **node_arguments: Any) -> None:
+        super().__init__('perception', PerceptionParameters, handover, **node_arguments)
+        self._worker: LatestWorker[ImageSet] | None = None
+        self._input: SurroundInput | None = None
+        self._ego_motion: EgoMotionInput | None = None
+        self._filter: CameraFilter | None = None
+        self._outputs: list[Publisher] = []
+        self._last_missing: dict[str, str] = {}
+        self._last_stage_ms: dict[str, float] = {}
+        self._scenes = 0
+
+    def configure(self) -> None:
+        """Build model, engine, inputs and outputs."""
+        parameters = self.parameters
+        begin_s = time.perf_counter()
+        config = load_model_config(parameters.model_config)
+        device = torch_device(parameters.device)
+        model = build_perception(config, weights=weights_path(parameters.weights), seed=parameters.seed).to(device)
+        self._engine = PerceptionEngine(
+            model, config, device, parameters.cameras, parameters.score_threshold, max_gap_s=parameters.max_frame_gap_s
+        )
+        self.get_logger().info(
+            f'model {config.name} ({weights_text(parameters)}) on {device} in {time.perf_counter() - begin_s:.1f} s'
+        )
+        self._queries = self._output(OccupancyQueries, 'occupancy_queries')
+        self._cloud = self._output(PointCloud2, 'occupancy')
+        self._grid = self._output(OccupancyGrid, 'occupancy_grid')
+        self._status = self._output(SceneStatus, 'scene_status')
+        self._worker = LatestWorker('perception', self._process, self._on_replaced, self._on_error)
+        self._ego_motion = EgoMotionInput(self, parameters)
+        self._filter = CameraFilter(
+            self,
+            parameters.cameras,
+            parameters.reference_camera,
+            timeout_s=parameters.set_timeout_s,
+            max_spread_s=parameters.max_spread_s,
+        )
+        self._filter.registerCallback(self._worker.put)
+        self._input = SurroundInput(self, parameters, config.image, self._ego_motion, self._on_image)
+
+    def release(self) -> None:
+        """Stop listening, then the worker."""
+        self.active = False
+        for part in (self._input, self._filter, self._ego_motion):
+            if part is not None:
+                part.destroy()
+        if self._worker is not None:
+            self._worker.close()
+        for publisher in self._outputs:
+            self.destroy_lifecycle_publisher(publisher)
+        self._input = self._filter = self._ego_motion = self._worker = None
+        self._outputs = []
+
+    def status(self) -> list[DiagnosticStatus]:
+        """Cameras, odometry, processing."""
+        problems = [f'{name}: {reason}' for name, reason in self._last_missing.items()]
+        if not self._scenes:
+            problems = problems or ['no camera set yet']
+        pose = self._ego_motion.poses.newest_ns if self._ego_motion is not None else None
+        return [
+            self.diagnostic('cameras', '; '.join(problems), {'scenes': self._scenes, **self.drops()}),
+            self.diagnostic('odometry', '' if pose else f'nothing on {self.parameters.odometry_topic}', {'newest': pose}),
+            self.diagnostic('model', '' if self.parameters.weights else 'untrained', {'device': self.parameters.device}),
+            self.diagnostic('processing', '', {f'{name}_ms': f'{ms:.1f}' for name, ms in self._last_stage_ms.items()}),
+        ]
+
+    def drops(self) -> dict[str, int]:
+        """Everything dropped or refused since activation, by reason."""
+        return {**self.counters, **(self._filter.drops if self._filter is not None else {})}
+
+    def _output(self, kind: type, topic: str) -> Publisher:
+        publisher = self.create_lifecycle_publisher(kind, topic, RESULT)
+        self._outputs.append(publisher)
+        return publisher
+
+    def _on_image(self, camera: str, message: CompressedImage | Image) -> None:
+        if self.active:
+            self._filter.add(camera, message)
+
+    def _process(self, camera_set: ImageSet) -> None:
+        begin_s = time.perf_counter()
+        view = self._input.view_of(camera_set)
+        decode_ms = (time.perf_counter() - begin_s) * 1e3
+        if len(view.views) < self.parameters.min_cameras:
+            self._skip(view, 'too_few_cameras')
+            return
+        try:
+            scene = self._engine.process(view)
+        except NonFiniteOutput as error:
+            self.get_logger().error(str(error))
+            self._skip(view, 'non_finite_output')
+            self._give_up(view.stamp_ns, 'non_finite_output')
+            return
+        scene.stage_ms.update(decode=decode_ms, perception=(time.perf_counter() - begin_s) * 1e3)
+        self._scenes += 1
+        self._last_missing, self._last_stage_ms = view.missing, scene.stage_ms
+        self._hand_out(scene)
+        self._tell(view, scene, '')
+
+    def _hand_out(self, scene: SceneQueries) -> None:
+        """By reference inside the process; a message is built only if somebody listens."""
+        if self.handover is not None:
+            self.handover.scene(scene)
+        frame = self.parameters.base_frame
+        header = header_from(scene.stamp_ns, frame)
+        publish_if_heard(self._queries, lambda: queries_message(scene, frame))
+        publish_if_heard(self._cloud, lambda: cloud_message(scene.occupancy, header))
+        publish_if_heard(self._grid, lambda: grid_message(scene.occupancy, header))
+
+    def _skip(self, view: SurroundView, reason: str) -> None:
+        self.count(reason, f'set at {view.stamp_ns} ns')
+        self._last_missing = view.missing
+        self._tell(view, None, reason)
+
+    def _give_up(self, stamp_ns: int, reason: str) -> None:
+        """Tell the planner that no queries will come for a set that had its cameras."""
+        if self.handover is not None:
+            self.handover.failure(stamp_ns, reason)
+        header = header_from(stamp_ns, self.parameters.base_frame)
+        publish_if_heard(self._queries, lambda: OccupancyQueries(header=header, error=reason))
+
+    def _tell(self, view: SurroundView, scene: SceneQueries | None, reason: str) -> None:
+        publish_if_heard(
+            self._status, lambda: status_message(view, scene, reason, self.drops(), self.parameters.base_frame)
+        )
+
+    def _on_replaced(self, camera_set: ImageSet) -> None:
+        self.count('superseded_set')
+
+    def _on_error(self, camera_set: ImageSet, error: BaseException) -> None:
+        """Something no check foresaw: the set is told as skipped with the error, and the node goes on."""
+        self.get_logger().error(f'set at {camera_set.stamp_ns} ns failed: {type(error).__name__}: {error}')
+        view = SurroundView(camera_set.stamp_ns, None, (), {name: 'set failed' for name in self.parameters.cameras})
+        self._skip(view, 'internal_error')
+        self._give_up(camera_set.stamp_ns, f'internal_error: {type(error).__name__}')
+
+
+def publish_if_heard(publisher: Publisher, build: Callable[[], Any]) -> None:
+    """Build and publish a message, unless nobody subscribes."""
+    if publisher.get_subscription_count():
+        publisher.publish(build())
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node alone in a process."""
+    return run_nodes(lambda: [PerceptionNode()], args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""Scenes into language: one prefill per scene, used by the forecast, the planning prompt and every question."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from sparseoccvla_ros.model.config import VLAConfig
+from sparseoccvla_ros.model.language import SceneLanguage
+from sparseoccvla_ros.runtime.answering import AnswerContext, AnswerJob
+from sparseoccvla_ros.runtime.conversation import Conversations
+from sparseoccvla_ros.runtime.decoding import AllowedTokens
+from sparseoccvla_ros.runtime.finite import require_finite
+from sparseoccvla_ros.runtime.occupancy import occupied_points
+from sparseoccvla_ros.runtime.prefix import PrefixCache, ScenePrefix
+from sparseoccvla_ros.runtime.questions import Answer, PendingAnswer, Question, QuestionLimits, QuestionRefused, checked
+from sparseoccvla_ros.runtime.scene import OccupancyPoints, SceneQueries, SceneReasoning
+from sparseoccvla_ros.runtime.scheduler import Scheduler
+from sparseoccvla_ros.runtime.timing import StageTimer
+
+
+@dataclass(frozen=True)
+class SceneResult:
+    """What became of a submitted scene. Exactly one result comes for each.
+
+    ``failure`` is '' if all went well; else 'superseded' (a newer scene came before this one was begun), 'reset',
+    'stopped', or the name and text of an error, and then ``reasoning`` is None and ``forecast`` empty. ``forecast``
+    holds (horizon in seconds after the stamp, occupancy in the scene's ego frame).
+    """
+
+    stamp_ns: int
+    reasoning: SceneReasoning | None = None
+    forecast: tuple[tuple[float, OccupancyPoints], ...] = ()
+    failure: str = ''
+
+
+SceneCallback = Callable[[SceneResult], None]
+
+
+class ReasoningEngine:
+    """Owns the language part and the one thread that runs it. All methods may be called from any thread.
+
+    Callbacks run on that thread (or on the calling one, where a job is refused at once): they must be short, and must
+    not wait for the engine. :meth:`close` must be called.
+
+    Args:
+        model: the language part, in eval mode, on ``device``.
+        config: its configuration.
+        device: where it computes.
+        limits: of questions and memories.
+        score_threshold: least class probability of an occupied point of the forecast.
+        clock: steady seconds, for time limits and durations of answers.
+
+    Raises:
+        ValueError: model and tokenizer do not fit together, or a threshold outside 0..1.
+    """
+
+    def __init__(
+        self,
+        model: SceneLanguage,
+        config: VLAConfig,
+        device: torch.device,
+        limits: QuestionLimits | None = None,
+        *,
+        score_threshold: float = 0.3,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        if not 0.0 <= score_threshold <= 1.0:
+            raise ValueError(f'score_threshold ({score_threshold}) must be in 0..1')
+        self.limits = limits or QuestionLimits()
+        self.context_length = config.language.context_length
+        self._model = model
+        self._config = config
+        self._device = device
+        self._score_threshold = score_threshold
+        self._clock = clock
+        self._planning_tokens = model.planning_tokens()
+        self._scenes = PrefixCache(self.limits.kept_scenes)
+        self._conversations = Conversations(self.limits.max_conversations, self.limits.max_turns)
+        self._answers = AnswerContext(
+            model=model,
+            device=device,
+            allowed=AllowedTokens(model.tokenizer, config.language.vocabulary),
+            context_length=self.context_length,
+            conversations=self._conversations,
+            clock=clock,
+        )
+        self._scheduler = Scheduler(
+            'language', max_running=self.limits.max_running, max_waiting=self.limits.max_waiting
+        )
+
+    @property
+    def kept_scenes(self) -> tuple[int, ...]:
+        """Stamps of the scenes that can be asked about, in the order they came."""
+        return self._scenes.stamps
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Length of the newest scene's prefix, 0 before any scene."""
+        prefix = self._scenes.get(0)
+        return prefix.length if prefix else 0
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Counters since the start: 'superseded', 'busy', 'error: <type>' (a copy)."""
+        return self._scheduler.counts
+
+    def submit_scene(self, queries: SceneQueries, callback: SceneCallback) -> None:
+        """Read a scene as soon as the thread is free. A scene that still waits is replaced by this one and told so."""
+        self._scheduler.submit_urgent(_SceneJob(self, queries, callback, self._scenes.epoch))
+
+    def ask(
+        self,
+        question: Question,
+        on_done: Callable[[Answer], None] | None = None,
+        on_text: Callable[[str, int], None] | None = None,
+    ) -> PendingAnswer:
+        """Ask about a scene. Never blocks: what cannot be answered is refused at once, with ``on_done`` called before
+        this returns.
+
+        Args:
+            question: see :class:`Question`.
+            on_done: gets the answer, once.
+            on_text: gets each added piece of text and the number of tokens so far.
+
+        Returns:
+            A handle to wait for the answer or to cancel it.
+        """
+        arrival_s = self._clock()
+        pending = PendingAnswer(on_done, on_text)
+        try:
+            if self._scheduler.stopped:
+                raise QuestionRefused('the reasoning engine is stopped')
+            question = checked(question, self.limits)
+            job = AnswerJob(self._answers, question, self._scene_of(question), pending, arrival_s)
+            refusal = self._scheduler.submit(job)
+            if refusal:
+                waiting = f'busy: {self.limits.max_waiting} questions wait already'
+                raise QuestionRefused(waiting if refusal == 'busy' else 'the reasoning engine is stopped')
+        except QuestionRefused as refused:
+            total_ms = (self._clock() - arrival_s) * 1e3
+            pending.finish(Answer(success=False, message=str(refused), total_ms=total_ms))
+        return pending
+
+    def reset(self) -> None:
+        """Forget scenes and conversations (clock jump). A scene that waits or is being read fails with 'reset'; answers
+        that run go on, as they carry their scene and its stamp with them.
+        """
+        self._scenes.clear()
+        self._conversations.clear()
+        self._scheduler.drop_urgent('reset')
+
+    def close(self) -> None:
+        """Stop: whatever waits or runs is told so. Returns when the thread has ended."""
+        self._scheduler.close()
+
+    def _scene_of(self, question: Question) -> ScenePrefix:
+        prefix = self._scenes.get(question.stamp_ns)
+        if prefix is not None:
+            return prefix
+        kept = self._scenes.stamps
+        if not kept:
+            raise QuestionRefused('no scene has been seen yet')
+        raise QuestionRefused(
+            f'scene {question.stamp_ns} is not kept (any longer); {len(kept)} scenes are, from {kept[0]} to {kept[-1]}'
+        )
+
+    def _read(self, queries: SceneQueries, epoch: int) -> SceneResult:
+        """Prefix, forecast and planning prompt of one scene (on the worker thread)."""
+        timer = StageTimer(self._device)
+        features = queries.features.to(self._device)[None]
+        positions_m = queries.positions_ego.to(self._device)[None]
+        with torch.inference_mode():
+            with timer.stage('prefill'):
+                embeddings, occupancy = self._model.prefix_embeddings(features, positions_m)
+                hidden, key_values = self._model.forward_embeddings(embeddings, None)
+            prefix = ScenePrefix(queries.stamp_ns, key_values, embeddings.shape[1])
+            with timer.stage('forecast'):
+                forecast = self._forecast(hidden[:, occupancy], features, positions_m)
+            with timer.stage('planning_prompt'):
+                token_ids = torch.tensor([self._planning_tokens], dtype=torch.long, device=self._device)
+                planning, _ = self._model.forward_embeddings(self._model.embed_text(token_ids), key_values)
+                tokens = planning[0].float()
+        require_finite('language model', hidden, tokens)
+        if not self._scenes.put(prefix, epoch):
+            return SceneResult(queries.stamp_ns, failure='reset')
+        reasoning = SceneReasoning(
+            stamp_ns=queries.stamp_ns,
+            tokens=tokens,
+            prefix_tokens=prefix.length,
+            prompt_tokens=len(self._planning_tokens),
+            stage_ms=timer.stage_ms,
+        )
+        return SceneResult(queries.stamp_ns, reasoning, forecast)
+
+    def _forecast(
+        self, hidden: torch.Tensor, features: torch.Tensor, positions_m: torch.Tensor
+    ) -> tuple[tuple[float, OccupancyPoints], ...]:
+        horizons = self._model.forecast(hidden, features, positions_m)
+        for points_m, logits in horizons:
+            require_finite('forecaster', points_m, logits)
+        return tuple(
+            (horizon_s, occupied_points(points_m[0], logits[0], self._config.space.range_m, self._score_threshold))
+            for horizon_s, (points_m, logits) in zip(self._config.forecaster.horizons_s, horizons, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class _SceneJob:
+    """An urgent job; the epoch tells whether the engine was reset meanwhile."""
+
+    engine: ReasoningEngine
+    queries: SceneQueries
+    callback: SceneCallback
+    epoch: int
+
+    def run(self) -> None:
+        result = self.engine._read(self.queries, self.epoch)
+        self.callback(result)
+
+    def fail(self, reason: str) -> None:
+        self.callback(SceneResult(self.queries.stamp_ns, failure=reason))

@@ -1,0 +1,200 @@
+"""One thread for all language-model work: scenes first, answers one token at a time in turn.
+
+Nothing here knows what a scene or an answer is; the order of work can be read and tested alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Protocol
+
+logger = logging.getLogger(__name__)
+
+# What a job may raise: torch and tokenizers report nearly everything as RuntimeError or ValueError. Anything else is a
+# defect of the program: it ends the thread, loudly, after every job has been told.
+JOB_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError)
+
+
+class Job(Protocol):
+    """Work that can be refused: ``fail`` is called at most once, instead of or during the work."""
+
+    def fail(self, reason: str) -> None:
+        """Tell whoever waits that this job will not be finished."""
+
+
+class UrgentJob(Job, Protocol):
+    """Done in one go, before anything else."""
+
+    def run(self) -> None:
+        """Do it and tell the result."""
+
+
+class SteppedJob(Job, Protocol):
+    """Done in steps, other jobs in between."""
+
+    def step(self) -> bool:
+        """Do one step. True when the job is finished and its result told."""
+
+    def overdue(self) -> str:
+        """Why the job must not go on (cancelled, time limit), else ''. Asked before each step and while it waits."""
+
+
+class Scheduler:
+    """Runs jobs on one thread of its own.
+
+    Order: the urgent job, if one waits; else one step of the next running job. After an urgent job one step is done
+    before the next urgent one, so that scenes that come faster than they can be read do not starve the answers; an
+    urgent job therefore waits for one step at most.
+
+    Args:
+        name: of the thread.
+        max_running: jobs stepped in turn.
+        max_waiting: jobs beyond those; one more is refused.
+    """
+
+    def __init__(self, name: str, *, max_running: int, max_waiting: int) -> None:
+        self._max_running = max_running
+        self._max_waiting = max_waiting
+        self._condition = threading.Condition()
+        self._urgent: UrgentJob | None = None
+        self._urgent_at_work: UrgentJob | None = None
+        self._waiting: deque[SteppedJob] = deque()
+        self._running: deque[SteppedJob] = deque()
+        self._owed_step = False
+        self._stopping = False
+        self._counts: Counter[str] = Counter()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Counters: 'superseded', 'busy', and 'error: <type>' per exception type (a copy)."""
+        with self._condition:
+            return Counter(self._counts)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no job is accepted any more."""
+        with self._condition:
+            return self._stopping
+
+    def submit_urgent(self, job: UrgentJob) -> None:
+        """Offer the newest urgent job. One that waits is replaced and fails with 'superseded'."""
+        with self._condition:
+            replaced = None
+            if not self._stopping:
+                replaced, self._urgent = self._urgent, job
+                self._counts['superseded'] += replaced is not None
+                self._condition.notify()
+            stopping = self._stopping
+        if stopping:
+            self._fail(job, 'stopped')
+        elif replaced is not None:
+            self._fail(replaced, 'superseded')
+
+    def submit(self, job: SteppedJob) -> str:
+        """Queue a job. Returns '' or why it was refused ('busy', 'stopped'); ``fail`` is not called then."""
+        with self._condition:
+            if self._stopping:
+                return 'stopped'
+            if len(self._waiting) >= self._max_waiting:
+                self._counts['busy'] += 1
+                return 'busy'
+            self._waiting.append(job)
+            self._condition.notify()
+            return ''
+
+    def drop_urgent(self, reason: str) -> None:
+        """Fail the urgent job that waits, if there is one."""
+        with self._condition:
+            dropped, self._urgent = self._urgent, None
+        if dropped is not None:
+            self._fail(dropped, reason)
+
+    def close(self) -> None:
+        """End after the step at work; all other jobs fail with 'stopped'. Returns when the thread has ended."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while self._turn():
+                pass
+        finally:
+            with self._condition:
+                self._stopping = True
+                urgent = [job for job in (self._urgent_at_work, self._urgent) if job is not None]
+                left: list[Job] = [*urgent, *self._running, *self._waiting]
+                self._urgent_at_work = self._urgent = None
+                self._running.clear()
+                self._waiting.clear()
+            for job in left:
+                self._fail(job, 'stopped')
+
+    def _turn(self) -> bool:
+        """One piece of work; False when the thread shall end."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._stopping or self._urgent or self._waiting or self._running)
+            if self._stopping:
+                return False
+            overdue = self._take_overdue()
+            while self._waiting and len(self._running) < self._max_running:
+                self._running.append(self._waiting.popleft())
+            urgent = None
+            if not (self._owed_step and self._running):
+                urgent, self._urgent = self._urgent, None
+            self._urgent_at_work = urgent
+        for job, reason in overdue:
+            self._fail(job, reason)
+        if urgent is not None:
+            self._attempt(urgent.run, urgent)
+            self._urgent_at_work = None
+            self._owed_step = True
+        elif self._running:
+            self._step_next()
+            self._owed_step = False
+        return True
+
+    def _step_next(self) -> None:
+        """One step of the job whose turn it is. Decoding several answers as a batch belongs here."""
+        job = self._running[0]
+        finished = self._attempt(job.step, job)
+        with self._condition:
+            self._running.popleft()
+            if not finished:
+                self._running.append(job)
+
+    def _take_overdue(self) -> list[tuple[SteppedJob, str]]:
+        overdue = []
+        for queue in (self._running, self._waiting):
+            for job in list(queue):
+                reason = job.overdue()
+                if reason:
+                    queue.remove(job)
+                    overdue.append((job, reason))
+        return overdue
+
+    def _attempt(self, work: Callable[[], bool | None], job: Job) -> bool:
+        """Run a piece of work; an error ends its job, not the thread. True when the job is over."""
+        try:
+            return bool(work())
+        except JOB_ERRORS as error:
+            self._count_error(error)
+            self._fail(job, f'{type(error).__name__}: {error}')
+            return True
+
+    def _fail(self, job: Job, reason: str) -> None:
+        try:
+            job.fail(reason)
+        except JOB_ERRORS as error:  # the callback of whoever waits for the job
+            self._count_error(error)
+
+    def _count_error(self, error: BaseException) -> None:
+        logger.error('a job of the language worker failed', exc_info=error)
+        with self._condition:
+            self._counts[f'error: {type(error).__name__}'] += 1

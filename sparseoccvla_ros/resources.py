@@ -1,6 +1,7 @@
 """Where the files lie that come with the package: configs, message definitions, the shipped weights."""
 
 import os
+import site
 import sys
 from pathlib import Path
 
@@ -11,12 +12,12 @@ def share_directories() -> tuple[Path, ...]:
     """Folders that may hold the package's shared files, in order of preference.
 
     The source tree comes first, so that an edit counts without a rebuild; then the environment's prefix (``make
-    build`` and ``pip install``); then the prefixes that a sourced ROS workspace lists in ``AMENT_PREFIX_PATH`` (read
-    here directly, because a training machine has no ament_index_python).
+    build`` and ``pip install``) and the user's (``pip install --user``); then the prefixes that a sourced ROS workspace
+    lists in ``AMENT_PREFIX_PATH`` (read here directly, because a training machine has no ament_index_python).
     """
     source_tree = Path(__file__).resolve().parents[1]
     candidates = [source_tree] if (source_tree / 'package.xml').is_file() else []
-    prefixes = [sys.prefix, *os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)]
+    prefixes = [sys.prefix, site.getuserbase(), *os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)]
     candidates += [Path(prefix, 'share', PACKAGE) for prefix in prefixes if prefix]
     return tuple(candidates)
 

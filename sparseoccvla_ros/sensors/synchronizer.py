@@ -1,0 +1,292 @@
+"""Camera messages to camera sets, cycle by cycle.
+
+Each message is moved by its camera's learned offset (``cycle_phase``), which puts all messages of one cycle at
+one time, and joins the cycle that is nearest. Cycles are handed out in order of time. Neither a common window nor
+"nearest to the reference" can do this on a rig whose cameras fire up to 45 ms apart: see docs/synchronization.md.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sparseoccvla_ros.sensors.cycle_phase import cluster_tolerance_ns, learn_phase
+
+T = TypeVar('T')
+
+NS_PER_S = 1_000_000_000
+CLOCK_JUMP_NS = NS_PER_S  # a camera's stamp this far before its last one: the bag was restarted
+STALE_IN_A_ROW = 3  # as many out-of-order messages of one camera are a restart too (a loop shorter than that)
+START_MESSAGES = 4  # of one camera: three whole cycles have passed, enough to tell where the cycle begins
+HISTORY_CYCLES = 8
+RELEARN_CYCLES = 32
+SILENT_CYCLES = 8  # a camera missing in as many sets is not waited for
+MAX_OPEN_CYCLES = 8
+MIN_GAIN = 1.0 / 16.0  # of the running mean of the offsets
+
+
+@dataclass(frozen=True)
+class CameraSet(Generic[T]):
+    """One cycle of the rig.
+
+    ``stamp_ns`` is the reference camera's, or an estimate of it from the other cameras where that one is missing.
+    ``items`` and ``stamps_ns`` (each camera's own) hold the cameras that are there, in the rig's order; ``missing``
+    names the others.
+    """
+
+    stamp_ns: int
+    items: dict[str, T]
+    stamps_ns: dict[str, int]
+    missing: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """True if no camera is missing."""
+        return not self.missing
+
+
+class _Cycle(Generic[T]):
+    """An open cycle: members (stamp, stamp without the camera's offset, item) by camera, and their centre."""
+
+    __slots__ = ('centre_ns', 'members', 'opened_s', 'sum_ns')
+
+    def __init__(self, opened_s: float):
+        self.opened_s = opened_s
+        self.members: dict[int, tuple[int, int, T]] = {}
+        self.sum_ns = 0
+        self.centre_ns = 0
+
+    def put(self, camera: int, stamp_ns: int, aligned_ns: int, item: T) -> None:
+        self.members[camera] = (stamp_ns, aligned_ns, item)
+        self.sum_ns += aligned_ns
+        self.centre_ns = self.sum_ns // len(self.members)
+
+
+class CycleSynchronizer(Generic[T]):
+    """Groups the messages of a rig's cameras into cycles.
+
+    Not thread-safe; the caller holds its own lock. Memory is bounded whatever arrives (at most ``START_MESSAGES``
+    messages a camera before the timing is known, ``MAX_OPEN_CYCLES`` cycles after that).
+
+    A cycle is handed out as soon as it is complete; as a partial set when every missing camera has sent a newer
+    message or has been silent for ``SILENT_CYCLES`` cycles, or ``timeout_s`` after its first message. Sets come in the
+    order of their stamps. (Exception: cameras with a foreign clock, fewer than half of the rig, form sets of their own.)
+
+    ``drops`` counts messages that are in no set: ``duplicate``, ``out_of_order`` (before the camera's last one),
+    ``late`` (their set is out), ``surplus`` (a second message of a camera in one cycle), ``cleared`` (waiting when the
+    clock jumped); and ``clock_jump``, the number of backward jumps.
+    """
+
+    def __init__(
+        self,
+        cameras: Sequence[str],
+        reference_camera: str,
+        *,
+        timeout_s: float = 0.15,
+        max_spread_s: float = 0.06,
+    ):
+        """Take the rig's cameras in order.
+
+        Args:
+            timeout_s: longest wait for a cycle's missing cameras, steady time from its first message.
+            max_spread_s: no rig's cameras fire further apart than this in one cycle; also the largest deviation of a
+                message from its usual time in the cycle.
+
+        Raises:
+            ValueError: no cameras, a name twice, the reference camera is not one of them, or a time is not positive.
+        """
+        self.cameras = tuple(cameras)
+        if not self.cameras or len(set(self.cameras)) != len(self.cameras):
+            raise ValueError(f'cameras must be different names, at least one: {self.cameras}')
+        if reference_camera not in self.cameras:
+            raise ValueError(f'reference_camera {reference_camera!r} is not one of {self.cameras}')
+        if not (timeout_s > 0.0 and max_spread_s > 0.0):
+            raise ValueError(f'timeout_s ({timeout_s}) and max_spread_s ({max_spread_s}) must be positive')
+        self.reference_camera = reference_camera
+        self.timeout_s = timeout_s
+        self.drops: Counter[str] = Counter()
+        self._max_spread_ns = max_spread_s * NS_PER_S
+        self._index = {name: index for index, name in enumerate(self.cameras)}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything that arrived and all that was learned; ``drops`` goes on counting."""
+        count = len(self.cameras)
+        self._last_stamp_ns: list[int | None] = [None] * count
+        self._last_aligned_ns: list[int | None] = [None] * count
+        self._stale = [0] * count
+        self._missed = [0] * count
+        self._heard_s = float('-inf')
+        self._history: deque[tuple[int, int]] = deque(maxlen=HISTORY_CYCLES * count)
+        # before the timing is known: messages (stamp, camera, item, arrival)
+        self._waiting: list[tuple[int, int, T, float]] = []
+        self._locked = False
+        self._until_learn = 0
+        self._offsets_ns = [0] * count
+        self._seen = [0] * count  # messages behind each offset
+        self._tolerance_ns = 0.75 * self._max_spread_ns
+        self._crowd_ns = [self._tolerance_ns] * count
+        self._open: list[_Cycle[T]] = []
+        self._closed: _Cycle[T] | None = None
+
+    def add(self, camera: str, stamp_ns: int, item: T, now_s: float) -> list[CameraSet[T]]:
+        """Take one message; return the sets that it completes, or proves to be incompletable.
+
+        Args:
+            stamp_ns: the time of exposure (header stamp), any clock.
+            now_s: arrival, steady clock.
+
+        Raises:
+            ValueError: the camera is not in the rig.
+        """
+        index = self._index.get(camera)
+        if index is None:
+            raise ValueError(f'camera {camera!r} is not one of {self.cameras}')
+        last_ns = self._last_stamp_ns[index]
+        if last_ns is not None and stamp_ns <= last_ns:
+            if stamp_ns == last_ns:
+                self.drops['duplicate'] += 1
+                return self.poll(now_s)
+            self._stale[index] += 1
+            if last_ns - stamp_ns < CLOCK_JUMP_NS and self._stale[index] < STALE_IN_A_ROW:
+                self.drops['out_of_order'] += 1
+                return self.poll(now_s)
+            self.drops['clock_jump'] += 1
+            self.drops['cleared'] += len(self._waiting) + sum(len(cycle.members) for cycle in self._open)
+            self.reset()
+        self._stale[index] = 0
+        self._last_stamp_ns[index] = stamp_ns
+        self._history.append((stamp_ns, index))
+        self._heard_s = now_s
+        if self._locked:
+            self._place(index, stamp_ns, item, now_s)
+            self._until_learn -= 1
+            if self._until_learn <= 0:
+                self._learn()
+        else:
+            self._waiting.append((stamp_ns, index, item, now_s))
+            if not self._lock_on_line_up() and sum(i == index for _, i, _, _ in self._waiting) >= START_MESSAGES:
+                self._learn()
+                self._place_waiting()
+        return self._hand_out(now_s)
+
+    def poll(self, now_s: float) -> list[CameraSet[T]]:
+        """Return the sets whose time is up. Call it every few tens of milliseconds (steady clock)."""
+        if self._waiting and now_s - self._heard_s >= self.timeout_s:
+            self._learn()
+            self._place_waiting()
+        return self._hand_out(now_s)
+
+    def _lock_on_line_up(self) -> bool:
+        """Start at once if the newest messages of all cameras are evidently one cycle.
+
+        In a lockstep replay nothing follows the first cycle until its set is out. Evident means: no pause inside that
+        could be the one between two cycles. :meth:`_learn` confirms or corrects it three cycles later.
+        """
+        newest_ns = [stamp_ns for stamp_ns in self._last_stamp_ns if stamp_ns is not None]
+        if len(newest_ns) < len(self.cameras):
+            return False
+        newest_ns.sort()
+        longest_ns = max((b - a for a, b in zip(newest_ns, newest_ns[1:], strict=False)), default=0)
+        if newest_ns[-1] - newest_ns[0] > self._max_spread_ns or longest_ns > self._max_spread_ns / 4.0:
+            return False
+        centre_ns = sum(newest_ns) // len(newest_ns)
+        self._offsets_ns = [stamp_ns - centre_ns for stamp_ns in self._last_stamp_ns]
+        self._seen = [1] * len(self.cameras)
+        self._place_waiting()
+        self._until_learn = 3 * len(self.cameras)
+        return True
+
+    def _learn(self) -> None:
+        """Learn the timing from the history; a lock that holds keeps its offsets (they are means over more cycles)."""
+        known = {i: float(self._offsets_ns[i]) for i, seen in enumerate(self._seen) if seen} if self._locked else None
+        phase = learn_phase(self._history, self._max_spread_ns, known)
+        for index, offset_ns in phase.offsets_ns.items():
+            # an offset that was right is within the noise of the new one
+            if not self._locked or abs(offset_ns - self._offsets_ns[index]) > self._tolerance_ns / 2.0:
+                self._offsets_ns[index] = round(offset_ns)
+                self._seen[index] = HISTORY_CYCLES // 2
+        if phase.spacing_ns is not None:
+            self._tolerance_ns = cluster_tolerance_ns(phase.spacing_ns, self._max_spread_ns)
+            # a camera faster than the rig sends frames between the cycles
+            for index, period_ns in phase.periods_ns.items():
+                self._crowd_ns[index] = (1.4 if period_ns < 0.75 * phase.spacing_ns else 0.8) * self._tolerance_ns
+        self._until_learn = (RELEARN_CYCLES if phase.spacing_ns is not None else 3) * len(self.cameras)
+
+    def _place_waiting(self) -> None:
+        self._locked = True
+        for stamp_ns, index, item, arrived_s in sorted(self._waiting, key=lambda message: message[:2]):
+            self._place(index, stamp_ns, item, arrived_s)
+        self._waiting.clear()
+
+    def _place(self, index: int, stamp_ns: int, item: T, now_s: float) -> None:
+        """Put a message into the nearest cycle that lacks its camera, or open one."""
+        aligned_ns = stamp_ns - self._offsets_ns[index]
+        self._last_aligned_ns[index] = aligned_ns
+        self._missed[index] = 0
+        nearest, nearest_ns, crowded = None, self._tolerance_ns, False
+        for cycle in self._open:
+            distance_ns = abs(aligned_ns - cycle.centre_ns)
+            if index in cycle.members:
+                crowded = crowded or distance_ns < self._crowd_ns[index]
+            elif distance_ns <= nearest_ns:
+                nearest, nearest_ns = cycle, distance_ns
+        closed = self._closed
+        if closed is not None:
+            behind_ns = aligned_ns - closed.centre_ns
+            if index in closed.members:
+                crowded = crowded or behind_ns < self._crowd_ns[index]
+            elif behind_ns < 0 or behind_ns <= nearest_ns:
+                self.drops['late'] += 1
+                return
+        if nearest is None:
+            if crowded:
+                self.drops['surplus'] += 1
+                return
+            nearest = _Cycle(now_s)
+            position = sum(cycle.centre_ns < aligned_ns for cycle in self._open)
+            self._open.insert(position, nearest)
+        nearest.put(index, stamp_ns, aligned_ns, item)
+
+    def _hand_out(self, now_s: float) -> list[CameraSet[T]]:
+        sets = []
+        while self._open:
+            cycle = self._open[0]
+            over = now_s - cycle.opened_s >= self.timeout_s or len(self._open) > MAX_OPEN_CYCLES
+            if not (over or self._is_finished(cycle)):
+                break
+            del self._open[0]
+            sets.append(self._close(cycle))
+        return sets
+
+    def _is_finished(self, cycle: _Cycle[T]) -> bool:
+        if len(cycle.members) == len(self.cameras):
+            return True
+        for index, aligned_ns in enumerate(self._last_aligned_ns):
+            if index in cycle.members or self._missed[index] >= SILENT_CYCLES:
+                continue
+            if aligned_ns is None or aligned_ns < cycle.centre_ns:
+                return False
+        return True
+
+    def _close(self, cycle: _Cycle[T]) -> CameraSet[T]:
+        # a lone camera with a foreign clock must not make the others late
+        if 2 * len(cycle.members) >= len(self.cameras) - sum(m >= SILENT_CYCLES for m in self._missed):
+            self._closed = cycle
+        items, stamps_ns, missing = {}, {}, []
+        for index, name in enumerate(self.cameras):
+            member = cycle.members.get(index)
+            if member is None:
+                self._missed[index] += 1
+                missing.append(name)
+                continue
+            stamps_ns[name], aligned_ns, items[name] = member
+            self._seen[index] += 1
+            gain = max(MIN_GAIN, 1.0 / self._seen[index])
+            self._offsets_ns[index] += round(gain * (aligned_ns - cycle.centre_ns))
+            cycle.members[index] = None  # only who was there is remembered
+        reference = self._index[self.reference_camera]
+        stamp_ns = stamps_ns.get(self.reference_camera, cycle.centre_ns + self._offsets_ns[reference])
+        return CameraSet(stamp_ns, items, stamps_ns, tuple(missing))

@@ -1,0 +1,198 @@
+"""Queries, the planning prompt's reading and the vehicle's motion to one checked plan."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from sparseoccvla_ros.model.planner import PlannerOutput, TrajectoryPlanner
+from sparseoccvla_ros.planning.gate import SafetyGate
+from sparseoccvla_ros.planning.trajectory import Trajectory, stop_trajectory, trajectory_from_waypoints
+from sparseoccvla_ros.planning.vehicle import VehicleLimits
+from sparseoccvla_ros.runtime.scene import Command, EgoState, OccupancyPoints
+from sparseoccvla_ros.runtime.timing import StageTimer
+
+# Spreads the bits of the seed, so that seed 1 at stamp s and seed 2 at stamp s - 1 do not share their noise.
+_SEED_FACTOR = 0x9E3779B97F4A7C15
+
+
+@dataclass(frozen=True)
+class PlannerInput:
+    """Everything that one plan is made from, of one stamp.
+
+    ``features`` [Q, C], ``positions_ego`` [Q, 3] and ``reasoning`` [R, D] (T_r) are float32 tensors; ``ego`` is None
+    where odometry is missing, ``ego_missing`` then says why; ``occupancy`` None leaves the collision check out.
+    """
+
+    stamp_ns: int
+    features: torch.Tensor
+    positions_ego: torch.Tensor
+    reasoning: torch.Tensor
+    ego: EgoState | None
+    command: Command
+    occupancy: OccupancyPoints | None = None
+    ego_missing: str = 'odometry missing or too old'
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One refined anchor of the command. ``trajectory`` is in the ego frame, None where it is not finite."""
+
+    command: Command
+    mode: int
+    score: float
+    feasible: bool
+    reasons: tuple[str, ...]
+    trajectory: Trajectory | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan, or why there is none.
+
+    ``trajectory`` (ego frame at ``stamp_ns``) is the chosen candidate's where ``valid``; else None, or the stop trajectory
+    where ``is_stop``. ``candidates`` come in the order of the modes; ``chosen`` is an index into them.
+    """
+
+    stamp_ns: int
+    valid: bool
+    reasons: tuple[str, ...]
+    chosen: int | None = None
+    candidates: tuple[Candidate, ...] = ()
+    is_stop: bool = False
+    trajectory: Trajectory | None = None
+    stage_ms: dict[str, float] = field(default_factory=dict)
+
+
+class PlanningEngine:
+    """Runs the planner network and gates what it gives. Not thread safe: one worker calls it.
+
+    Args:
+        model: the planner part, in eval mode, on ``device``.
+        limits: of the vehicle.
+        device: where it computes.
+        seed: of the diffusion's noise; the same seed, stamp and input give the same plan, whatever ran before.
+        stop_if_none: give the stop trajectory, marked as such, where no candidate passes. It needs the vehicle's state.
+    """
+
+    def __init__(
+        self,
+        model: TrajectoryPlanner,
+        limits: VehicleLimits,
+        device: torch.device,
+        seed: int = 0,
+        *,
+        stop_if_none: bool = False,
+    ) -> None:
+        self._model = model
+        self._device = device
+        self._seed = seed
+        self._stop_if_none = stop_if_none
+        self._gate = SafetyGate(limits)
+
+    def plan(self, planner_input: PlannerInput) -> Plan:
+        """Plan for one scene. Bad input and bad network outputs give an invalid plan with reasons, never an error."""
+        timer = StageTimer(self._device)
+        refusal = _refusal(planner_input)
+        if refusal or planner_input.ego is None:
+            return self._invalid(planner_input, (refusal,), (), timer)
+        with timer.stage('planner'):
+            output = self._infer(planner_input, planner_input.ego)
+            scores = output.scores[0].float().cpu().numpy()
+            waypoints = output.waypoints_ego_m[0].float().cpu().numpy()
+        if not np.isfinite(scores).all():
+            return self._invalid(planner_input, ('planner network: scores are not finite',), (), timer)
+        with timer.stage('gate'):
+            candidates = tuple(
+                self._candidate(planner_input, mode, float(scores[mode]), waypoints[mode])
+                for mode in range(len(scores))
+            )
+        # Best score first; among equal scores the lower mode, so that the order never depends on the sort.
+        ranked = sorted(range(len(candidates)), key=lambda i: (-candidates[i].score, i))
+        chosen = next((i for i in ranked if candidates[i].feasible), None)
+        if chosen is None:
+            reasons = [f'mode {candidates[i].mode}: {"; ".join(candidates[i].reasons)}' for i in ranked]
+            return self._invalid(planner_input, ('no candidate passes the safety gate', *reasons), candidates, timer)
+        return Plan(
+            stamp_ns=planner_input.stamp_ns,
+            valid=True,
+            reasons=(),
+            chosen=chosen,
+            candidates=candidates,
+            trajectory=candidates[chosen].trajectory,
+            stage_ms=timer.stage_ms,
+        )
+
+    def _infer(self, planner_input: PlannerInput, ego: EgoState) -> PlannerOutput:
+        # On the CPU, so that the noise is the same on every device.
+        generator = torch.Generator().manual_seed((self._seed * _SEED_FACTOR + planner_input.stamp_ns) % 2**63)
+        state = [ego.speed_mps, ego.accel_mps2, ego.yaw_rate_radps]
+        with torch.inference_mode():
+            return self._model(
+                planner_input.features.to(self._device)[None],
+                planner_input.positions_ego.to(self._device)[None],
+                planner_input.reasoning.to(self._device)[None],
+                torch.tensor([state], dtype=torch.float32, device=self._device),
+                torch.tensor([int(planner_input.command)], device=self._device),
+                generator,
+            )
+
+    def _candidate(
+        self, planner_input: PlannerInput, mode: int, score: float, waypoints_ego_m: np.ndarray
+    ) -> Candidate:
+        assert planner_input.ego is not None
+        speed_mps = planner_input.ego.speed_mps
+        report = self._gate.check(waypoints_ego_m, speed_mps, planner_input.occupancy)
+        finite = bool(np.isfinite(waypoints_ego_m).all())
+        return Candidate(
+            command=planner_input.command,
+            mode=mode,
+            score=score,
+            feasible=report.passed,
+            reasons=report.reasons,
+            trajectory=trajectory_from_waypoints(waypoints_ego_m, speed_mps) if finite else None,
+        )
+
+    def _invalid(
+        self,
+        planner_input: PlannerInput,
+        reasons: tuple[str, ...],
+        candidates: tuple[Candidate, ...],
+        timer: StageTimer,
+    ) -> Plan:
+        ego = planner_input.ego
+        stop = None
+        if self._stop_if_none and ego is not None and math.isfinite(ego.speed_mps):
+            stop = stop_trajectory(ego.speed_mps, self._gate.limits.comfort_decel_mps2)
+        return Plan(
+            stamp_ns=planner_input.stamp_ns,
+            valid=False,
+            reasons=reasons,
+            candidates=candidates,
+            is_stop=stop is not None,
+            trajectory=stop,
+            stage_ms=timer.stage_ms,
+        )
+
+
+def _refusal(planner_input: PlannerInput) -> str:
+    """Why no plan can be made from this input, '' if one can."""
+    ego = planner_input.ego
+    if ego is None:
+        return planner_input.ego_missing
+    state = {'speed': ego.speed_mps, 'acceleration': ego.accel_mps2, 'yaw rate': ego.yaw_rate_radps}
+    for name, value in state.items():
+        if not math.isfinite(value):
+            return f'{name} of the vehicle is not finite ({value})'
+    if planner_input.command not in list(Command):
+        return f'unknown command {planner_input.command!r}'
+    if not len(planner_input.features):
+        return 'the scene has no occupancy queries'
+    tensors = {'features': planner_input.features, 'positions': planner_input.positions_ego}
+    for name, tensor in (tensors | {'reasoning tokens': planner_input.reasoning}).items():
+        if not bool(torch.isfinite(tensor).all()):
+            return f'{name} are not finite'
+    return ''

@@ -69,7 +69,9 @@ class SpaceConfig:
                 raise ValueError(f'space.range_m along {axis}: low ({low}) must be below high ({high})')
             cells = (high - low) / self.voxel_m
             if abs(cells - round(cells)) > 1e-6:
-                raise ValueError(f'space.range_m along {axis} ({high - low} m) is no multiple of voxel_m ({self.voxel_m})')
+                raise ValueError(
+                    f'space.range_m along {axis} ({high - low} m) is no multiple of voxel_m ({self.voxel_m})'
+                )
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise ValueError(f'space.classes must be distinct names, got {self.classes}')
 
@@ -275,7 +277,9 @@ def load_model_config(name_or_path: str | Path, overrides: Mapping[str, Any] | N
         folder = share_path('config/model')
         known = sorted(file.stem for file in folder.glob('*.yaml'))
         if str(name_or_path) not in known:
-            raise FileNotFoundError(f'no model configuration {str(name_or_path)!r}; known: {", ".join(known)}, or a .yaml path')
+            raise FileNotFoundError(
+                f'no model configuration {str(name_or_path)!r}; known: {", ".join(known)}, or a .yaml path'
+            )
         path = folder / f'{name_or_path}.yaml'
     values = yaml.safe_load(path.read_text(encoding='utf-8'))
     if not isinstance(values, dict):

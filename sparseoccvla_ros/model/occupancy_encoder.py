@@ -148,7 +148,13 @@ class EncoderLayer(nn.Module):
         nn.init.constant_(self.cls_branch[-1].bias, -math.log(max(classes - 1, 1)))
 
     def forward(
-        self, query: Tensor, points_m: Tensor, fractions: Tensor, table: FeatureTable, image_from_ego: Tensor, view_mask: Tensor
+        self,
+        query: Tensor,
+        points_m: Tensor,
+        fractions: Tensor,
+        table: FeatureTable,
+        image_from_ego: Tensor,
+        view_mask: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """query [B, Q, C], points and their fractions of the range [B, Q, P, 3] -> query, new points, logits."""
         B, Q, _ = query.shape

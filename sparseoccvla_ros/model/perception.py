@@ -17,9 +17,7 @@ class OccupancyPerception(nn.Module):
         super().__init__()
         self.backbone = ImageBackbone(config.backbone, config.image)
         levels = len(config.backbone.stage_widths)
-        self.encoder = OccupancyEncoder(
-            config.encoder, config.image, config.space, config.backbone.fpn_width, levels
-        )
+        self.encoder = OccupancyEncoder(config.encoder, config.image, config.space, config.backbone.fpn_width, levels)
 
     def extract(self, images: Tensor) -> tuple[Tensor, ...]:
         """Features of images uint8 [N, H, W, 3] RGB: levels [N, C, h_l, w_l], finest first, stored channels-last.

@@ -149,9 +149,7 @@ def sample(table: FeatureTable, choice: ViewChoice, level_weights: Tensor) -> Te
     return sampled.view(B, T, Q, G, P, -1).permute(0, 2, 3, 1, 4, 5).reshape(B, Q, G, T * P, -1)
 
 
-def sample_per_level(
-    levels: tuple[Tensor, ...], choice: ViewChoice, level_weights: Tensor
-) -> Tensor:
+def sample_per_level(levels: tuple[Tensor, ...], choice: ViewChoice, level_weights: Tensor) -> Tensor:
     """The obvious version of :func:`sample`, kept to test it: one grid_sample per sample, frame, group and level."""
     B, T, Q, G, P, L = level_weights.shape
     sampled = levels[0].new_zeros(B, Q, G, T, P, levels[0].shape[2] // G)

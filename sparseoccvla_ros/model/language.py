@@ -1,0 +1,231 @@
+"""The language model over one scene: prefix of occupancy tokens, text behind it, keys and values shared.
+
+Letters: B samples, Q queries, C query width, D language width, L tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import AutoTokenizer, DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.cache_utils import DynamicLayer
+
+from sparseoccvla_ros.model.config import LanguageConfig, VLAConfig
+from sparseoccvla_ros.model.connector import Connector
+from sparseoccvla_ros.model.forecaster import OccupancyForecaster
+from sparseoccvla_ros.resources import share_path
+
+#: Stands in for a message's text while the chat template is rendered: a Unicode noncharacter, never part of a text.
+PLACEHOLDER = '\ufdd0'
+
+
+@dataclass(frozen=True)
+class KeyValues:
+    """Attention keys and values of a token sequence: per layer (keys, values), each [B, heads, L, head width].
+
+    Immutable: extending gives new ones, so that many continuations may share one scene's prefix.
+    """
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+    @property
+    def length(self) -> int:
+        """Tokens."""
+        return self.layers[0][0].shape[2]
+
+
+class SceneLanguage(nn.Module):
+    """Connector, language model and forecaster."""
+
+    def __init__(
+        self, config: VLAConfig, llm: LlamaForCausalLM | PeftModel, tokenizer: PreTrainedTokenizerFast
+    ) -> None:
+        """Put the parts together; see :func:`new_llm`, :func:`pretrained_llm`, :func:`load_tokenizer`.
+
+        Raises:
+            ValueError: the tokenizer has more tokens than the language model.
+        """
+        super().__init__()
+        language = config.language
+        if len(tokenizer) > language.vocabulary:
+            raise ValueError(
+                f'the tokenizer has {len(tokenizer)} tokens, the language model only {language.vocabulary}: '
+                'it belongs to another model'
+            )
+        self.config = language
+        self.tokenizer = tokenizer
+        self.llm = llm
+        self.connector = Connector(config.space, config.encoder.width, language.width, language.global_tokens)
+        self.forecaster = OccupancyForecaster(
+            config.forecaster, config.encoder.width, language.width, len(config.space.classes)
+        )
+        # a separate copy, switched once: switching the shared one around each call would not be thread safe
+        self._plain_text = copy.deepcopy(tokenizer.backend_tokenizer)
+        self._plain_text.encode_special_tokens = True
+
+    @property
+    def causal_lm(self) -> LlamaForCausalLM:
+        """The language model without the adapter wrapper (its layers hold the adapters)."""
+        return self.llm.get_base_model() if isinstance(self.llm, PeftModel) else self.llm
+
+    def prefix_embeddings(self, features: Tensor, positions_m: Tensor) -> tuple[Tensor, slice]:
+        """System text, T_o and T_g of scenes.
+
+        Args:
+            features: [B, Q, C]. positions_m: [B, Q, 3], metres, ego frame.
+
+        Returns:
+            embeddings [B, L, D], and where the Q occupancy tokens lie in L. The global tokens are the last.
+        """
+        occupancy, global_tokens = self.connector(features, positions_m)
+        system = torch.tensor(self._system_tokens(), device=features.device)
+        text = self.embed_text(system[None]).expand(features.shape[0], -1, -1).to(occupancy.dtype)
+        embeddings = torch.cat([text, occupancy, global_tokens], dim=1)
+        return embeddings, slice(text.shape[1], text.shape[1] + occupancy.shape[1])
+
+    def forward_embeddings(self, embeddings: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
+        """Run the language model over [B, L, D], after what ``past`` holds of the same B.
+
+        Returns:
+            hidden states float32 [B, L, D], final norm applied, and the keys and values of past and new tokens together.
+
+        Raises:
+            ValueError: past and new tokens together exceed the context; nothing is ever truncated.
+        """
+        length = embeddings.shape[1] + (past.length if past else 0)
+        if length > self.config.context_length:
+            raise ValueError(f'{length} tokens exceed the context of {self.config.context_length}')
+        cache = DynamicCache()
+        for keys, values in past.layers if past else ():
+            layer = DynamicLayer()
+            layer.lazy_initialization(keys, values)
+            layer.keys, layer.values = keys, values  # the layer's update concatenates: these stay as they are
+            cache.layers.append(layer)
+        model = self.causal_lm.model
+        out = model(inputs_embeds=embeddings.to(model.embed_tokens.weight.dtype), past_key_values=cache, use_cache=True)
+        key_values = KeyValues(tuple((layer.keys, layer.values) for layer in cache.layers))
+        return out.last_hidden_state.float(), key_values
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Next-token scores float32 [..., vocabulary] of hidden states [..., D]."""
+        head = self.causal_lm.lm_head
+        return head(hidden.to(head.weight.dtype)).float()
+
+    def embed_text(self, token_ids: Tensor) -> Tensor:
+        """Token embeddings [B, n, D] of ids [B, n]."""
+        return self.causal_lm.model.embed_tokens(token_ids)
+
+    def question_tokens(self, turns: Sequence[tuple[str, str | None]]) -> list[int]:
+        """Tokens that follow the scene prefix.
+
+        Args:
+            turns: questions with their answers, oldest first; the last answer is None where the model is to answer.
+
+        A token's name inside a question or answer ('</s>', '<|user|>') stays text: a question cannot end its turn.
+        """
+        messages = []
+        for question, answer in turns:
+            messages.append(('user', question))
+            if answer is not None:
+                messages.append(('assistant', answer))
+        return self._render(messages)
+
+    def planning_tokens(self) -> list[int]:
+        """The planning prompt as a question."""
+        return self.question_tokens([(self.config.planning_prompt, None)])
+
+    def forecast(
+        self, hidden_occupancy: Tensor, features: Tensor, positions_m: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], ...]:
+        """See :meth:`OccupancyForecaster.forward`."""
+        return self.forecaster(hidden_occupancy, features, positions_m)
+
+    def _system_tokens(self) -> list[int]:
+        return self._render([('system', self.config.system_prompt)])
+
+    def _render(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+        """Chat template around texts; special tokens come from the template only."""
+        rendered = self.tokenizer.apply_chat_template(
+            [{'role': role, 'content': PLACEHOLDER} for role, _ in messages],
+            chat_template=self.config.chat_template,
+            tokenize=False,
+        )
+        frames = rendered.split(PLACEHOLDER)
+        if len(frames) != len(messages) + 1:
+            raise ValueError(f'the chat template shows {len(frames) - 1} of {len(messages)} messages')
+        tokens = self.tokenizer(frames[0], add_special_tokens=False).input_ids
+        for (_, text), frame in zip(messages, frames[1:], strict=True):
+            tokens = tokens + self._plain_text.encode(text, add_special_tokens=False).ids
+            tokens = tokens + self.tokenizer(frame, add_special_tokens=False).input_ids
+        return tokens
+
+
+def llama_config(language: LanguageConfig) -> LlamaConfig:
+    """transformers' configuration of the architecture."""
+    return LlamaConfig(
+        hidden_size=language.width,
+        intermediate_size=language.ffn_width,
+        num_hidden_layers=language.layers,
+        num_attention_heads=language.attention_heads,
+        num_key_value_heads=language.key_value_heads,
+        vocab_size=language.vocabulary,
+        max_position_embeddings=language.context_length,
+        rms_norm_eps=language.norm_eps,
+        rope_parameters={'rope_type': 'default', 'rope_theta': language.rope_theta},
+        tie_word_embeddings=False,
+    )
+
+
+def new_llm(language: LanguageConfig) -> LlamaForCausalLM | PeftModel:
+    """A language model with random weights, LoRA adapters added where the configuration has them."""
+    return _with_lora(LlamaForCausalLM(llama_config(language)), language)
+
+
+def pretrained_llm(language: LanguageConfig, dtype: torch.dtype) -> LlamaForCausalLM | PeftModel:
+    """The pretrained language model that the configuration names.
+
+    Raises:
+        ValueError: its architecture is not the configured one; lists each difference.
+    """
+    llm = LlamaForCausalLM.from_pretrained(language.pretrained, dtype=dtype)
+    expected = llama_config(language)
+    names = ('hidden_size', 'intermediate_size', 'num_hidden_layers', 'num_attention_heads', 'num_key_value_heads',
+             'vocab_size', 'rms_norm_eps')  # fmt: skip
+    wrong = [
+        f'{name}: configured {getattr(expected, name)}, found {getattr(llm.config, name)}'
+        for name in names
+        if getattr(expected, name) != getattr(llm.config, name)
+    ]
+    if wrong:
+        raise ValueError(f'{language.pretrained} is another model: {"; ".join(wrong)}')
+    return _with_lora(llm, language)
+
+
+def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
+    """The tokenizer in a folder, in a folder that comes with the package, or on the hub (in that order)."""
+    path = Path(name_or_path)
+    if not path.is_dir() and not path.is_absolute():
+        try:
+            path = share_path(path)
+        except FileNotFoundError:
+            return AutoTokenizer.from_pretrained(str(name_or_path))
+    return AutoTokenizer.from_pretrained(path, local_files_only=True)
+
+
+def _with_lora(llm: LlamaForCausalLM, language: LanguageConfig) -> LlamaForCausalLM | PeftModel:
+    if language.lora is None:
+        return llm
+    lora = LoraConfig(
+        r=language.lora.rank,
+        lora_alpha=language.lora.alpha,
+        lora_dropout=language.lora.dropout,
+        target_modules=list(language.lora.targets),
+        task_type='CAUSAL_LM',
+    )
+    return get_peft_model(llm, lora)

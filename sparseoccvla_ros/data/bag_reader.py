@@ -4,25 +4,45 @@ from __future__ import annotations
 
 import functools
 import heapq
-import sqlite3
 import struct
+import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from types import TracebackType
 
+import apsw  # rosbags reads sqlite3 with it, and lets its errors through
 from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 from sparseoccvla_ros.data.mcap_probe import mcap_encodings
 from sparseoccvla_ros.data.ros_messages import NS_PER_S
 from sparseoccvla_ros.resources import PACKAGE, share_path
 
-# What rosbags raises on bytes that are not what they should be, from its own checks down to ord() of nothing.
-_BROKEN = (ReaderError, sqlite3.Error, struct.error, ValueError, KeyError, IndexError, TypeError, EOFError)
+# What rosbags lets through on bytes that are not what they should be: its own checks, the libraries that unpack for it
+# (lz4: RuntimeError), and reading on from there, down to ord() of nothing and to allocating an absurd length.
+_BROKEN = (
+    ReaderError,
+    apsw.Error,
+    zstd.ZstdError,
+    struct.error,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+)
 
 _WORKAROUND = (
     'It holds no ROS messages (foxglove/nuscenes2mcap writes such files), so neither this nor `ros2 bag play` can read '

@@ -14,7 +14,8 @@ _OPCODE_FOOTER, _OPCODE_CHANNEL = 0x02, 0x04
 def mcap_encodings(path: Path) -> set[str]:
     """Message encodings of the channels that the file's summary lists, such as ``cdr``, ``protobuf`` or ``json``.
 
-    Empty where there is no summary to read (truncated, not MCAP at all): the reader proper then says what is wrong.
+    Empty where there is no readable summary (truncated, damaged, not MCAP at all): the reader proper then says what is
+    wrong.
 
     Raises:
         OSError: the file cannot be read.
@@ -30,11 +31,14 @@ def mcap_encodings(path: Path) -> set[str]:
             return set()
         file.seek(summary_start)
         summary = BytesIO(file.read())
-    encodings = set()
-    while len(head := summary.read(9)) == 9 and head[0] != _OPCODE_FOOTER:
-        content = summary.read(struct.unpack('<Q', head[1:])[0])
-        if head[0] == _OPCODE_CHANNEL:
-            encodings.add(_channel_encoding(content))
+    encodings: set[str] = set()
+    try:
+        while len(head := summary.read(9)) == 9 and head[0] != _OPCODE_FOOTER:
+            content = summary.read(struct.unpack('<Q', head[1:])[0])
+            if head[0] == _OPCODE_CHANNEL:
+                encodings.add(_channel_encoding(content))
+    except (struct.error, OverflowError):  # damaged lengths
+        return set()
     return encodings
 
 

@@ -14,6 +14,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.publisher import Publisher
 
 from sparseoccvla_ros.nodes.handover import HandOver
 from sparseoccvla_ros.nodes.parameters import ModelParameters, declare_parameters
@@ -38,7 +39,9 @@ class ManagedNode(LifecycleNode):
 
     parameters: Any
 
-    def __init__(self, name: str, kind: type[ModelParameters], handover: HandOver | None, **node_arguments: Any) -> None:
+    def __init__(
+        self, name: str, kind: type[ModelParameters], handover: HandOver | None, **node_arguments: Any
+    ) -> None:
         super().__init__(name, **node_arguments)
         try:
             self.parameters = declare_parameters(self, kind)
@@ -128,6 +131,12 @@ class ManagedNode(LifecycleNode):
         message = DiagnosticArray(status=[lifecycle, *(self.status() if self.active else [])])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+
+def publish_if_heard(publisher: Publisher, build: Callable[[], Any]) -> None:
+    """Build and publish a message, unless nobody subscribes."""
+    if publisher.get_subscription_count():
+        publisher.publish(build())
 
 
 def run_nodes(build: Callable[[], Sequence[ManagedNode]], args: Sequence[str] | None = None) -> int:

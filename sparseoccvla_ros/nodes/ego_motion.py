@@ -39,7 +39,7 @@ class EgoMotionInput:
     def wait_until_covered(self, stamp_ns: int) -> bool:
         """Wait (steady clock, at most pose_timeout_s) for a pose at or after ``stamp_ns``; from a worker thread."""
         with self._arrived:
-            return self._arrived.wait_for(lambda: self.poses.covers(stamp_ns), self._timeout_s)
+            return self._arrived.wait_for(lambda: (self.poses.newest_ns or 0) >= stamp_ns, self._timeout_s)
 
     def _on_odometry(self, message: Odometry) -> None:
         if not self._node.active:

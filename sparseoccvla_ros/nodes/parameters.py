@@ -29,9 +29,6 @@ CAMERAS = (
 
 def parameter(default: Any, description: str, low: float | None = None, high: float | None = None) -> Any:
     """A dataclass field that is a ROS parameter; ``low`` and ``high`` are inclusive."""
-    if isinstance(default, (list, tuple)):
-        values = list(default)
-        return field(default_factory=lambda: list(values), metadata={'description': description})
     return field(default=default, metadata={'description': description, 'low': low, 'high': high})
 
 
@@ -48,9 +45,9 @@ class ModelParameters:
     autostart: bool = parameter(True, 'configure and activate at start; false: wait for lifecycle transitions')
     model_config: str = parameter('tiny', 'model configuration: a name in config/model or a path to a YAML file')
     weights: str = parameter('', 'checkpoint directory; empty: untrained, initialised from seed')
-    seed: int = parameter(0, 'seed of an untrained model and of the planner\'s noise', 0, 2**31 - 1)
+    seed: int = parameter(0, "seed of an untrained model and of the planner's noise", 0, 2**31 - 1)
     device: str = parameter('cpu', 'torch device of every tensor of this node: cpu, cuda, cuda:0 ...')
-    num_threads: int = parameter(0, 'torch CPU threads of this process; 0: torch\'s choice', 0, 256)
+    num_threads: int = parameter(0, "torch CPU threads of this process; 0: torch's choice", 0, 256)
 
 
 @dataclass(frozen=True)
@@ -77,20 +74,25 @@ class MotionParameters(ModelParameters):
 class PerceptionParameters(MotionParameters):
     """Parameters of node ``perception``."""
 
-    cameras: list[str] = parameter(CAMERAS, 'cameras in the rig\'s order')
-    reference_camera: str = parameter('CAM_FRONT', 'camera whose stamp is the scene\'s')
+    cameras: list[str] = field(
+        default_factory=lambda: list(CAMERAS), metadata={'description': "cameras in the rig's order"}
+    )
+    reference_camera: str = parameter('CAM_FRONT', "camera whose stamp is the scene's")
     image_topic: str = parameter('/{camera}/image_rect/compressed', 'image topic; {camera} stands for the name')
     image_type: str = parameter('compressed', 'compressed: sensor_msgs/CompressedImage; raw: sensor_msgs/Image')
     camera_info_topic: str = parameter('/{camera}/camera_info', 'sensor_msgs/CameraInfo; {camera} stands for the name')
     tf_static_topic: str = parameter('/tf_static', 'static transforms base_frame -> camera frames')
     sync: str = parameter(
-        'cycle', 'cycle: the package\'s synchronizer; approximate_time: message_filters, complete sets only'
+        'cycle', "cycle: the package's synchronizer; approximate_time: message_filters, complete sets only"
     )
     set_timeout_s: float = parameter(
-        0.15, 'an incomplete camera set is handed out this long (steady clock) after its first image; seconds', 0.01, 60.0
+        0.15,
+        'an incomplete set is handed out this long (steady clock) after its first image; seconds',
+        0.01,
+        60.0,
     )
     max_spread_s: float = parameter(
-        0.06, 'widest spread of stamps inside one set before the cameras\' offsets are learned; seconds', 0.0, 1.0
+        0.06, "widest spread of stamps inside one set before the cameras' offsets are learned; seconds", 0.0, 1.0
     )
     min_cameras: int = parameter(4, 'a set with fewer usable cameras is skipped', 1, 64)
     calibration_timeout_s: float = parameter(
@@ -147,9 +149,12 @@ class PlannerParameters(MotionParameters):
     default_command: str = parameter('straight', 'driving command until a message arrives: right, left, straight')
     vehicle_config: str = parameter('default', 'vehicle limits: a name in config/vehicle or a path to a YAML file')
     deadline_s: float = parameter(
-        2.0, 'a scene without a plan this long (steady clock) after its queries gets an invalid one; seconds', 0.05, 600.0
+        2.0,
+        'a scene not planned for this long (steady clock) gets an invalid plan; seconds',
+        0.05,
+        600.0,
     )
-    stop_on_invalid: bool = parameter(False, 'publish a braking trajectory, marked is_stop, in place of a refused plan')
+    stop_on_invalid: bool = parameter(False, 'publish a braking trajectory, marked is_stop, for a refused plan')
 
     def __post_init__(self) -> None:
         super().__post_init__()

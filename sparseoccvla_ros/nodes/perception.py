@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -15,7 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from sparseoccvla_ros.model.config import load_model_config
 from sparseoccvla_ros.model.vla import build_perception
 from sparseoccvla_ros.msg import OccupancyQueries, SceneStatus
-from sparseoccvla_ros.nodes.base import ManagedNode, run_nodes
+from sparseoccvla_ros.nodes.base import ManagedNode, publish_if_heard, run_nodes
 from sparseoccvla_ros.nodes.camera_filter import CameraFilter
 from sparseoccvla_ros.nodes.conversions.basic import header_from
 from sparseoccvla_ros.nodes.conversions.occupancy import cloud_message, grid_message, queries_message
@@ -27,8 +26,8 @@ from sparseoccvla_ros.nodes.parameters import PerceptionParameters
 from sparseoccvla_ros.nodes.qos import RESULT
 from sparseoccvla_ros.nodes.surround_input import SurroundInput
 from sparseoccvla_ros.nodes.worker import LatestWorker
+from sparseoccvla_ros.runtime.finite import NonFiniteOutput
 from sparseoccvla_ros.runtime.perception import PerceptionEngine
-from sparseoccvla_ros.runtime.precision import NonFiniteOutput
 from sparseoccvla_ros.runtime.scene import SceneQueries
 from sparseoccvla_ros.sensors.camera import SurroundView
 from sparseoccvla_ros.sensors.synchronizer import CameraSet
@@ -67,7 +66,7 @@ class PerceptionNode(ManagedNode):
             model, config, device, parameters.cameras, parameters.score_threshold, max_gap_s=parameters.max_frame_gap_s
         )
         self.get_logger().info(
-            f'model {config.name} ({weights_text(parameters)}) on {device} in {time.perf_counter() - begin_s:.1f} s'
+            f'model {config.name} ({weights_text(parameters)}), {device}, {time.perf_counter() - begin_s:.1f} s'
         )
         self._queries = self._output(OccupancyQueries, 'occupancy_queries')
         self._cloud = self._output(PointCloud2, 'occupancy')
@@ -103,11 +102,13 @@ class PerceptionNode(ManagedNode):
         problems = [f'{name}: {reason}' for name, reason in self._last_missing.items()]
         if not self._scenes:
             problems = problems or ['no camera set yet']
-        pose = self._ego_motion.poses.newest_ns if self._ego_motion is not None else None
+        pose = self._ego_motion.poses.newest_ns
+        silence = '' if pose else f'nothing on {self.parameters.odometry_topic}'
+        untrained = '' if self.parameters.weights else 'untrained'
         return [
             self.diagnostic('cameras', '; '.join(problems), {'scenes': self._scenes, **self.drops()}),
-            self.diagnostic('odometry', '' if pose else f'nothing on {self.parameters.odometry_topic}', {'newest': pose}),
-            self.diagnostic('model', '' if self.parameters.weights else 'untrained', {'device': self.parameters.device}),
+            self.diagnostic('odometry', silence, {'newest_ns': pose}),
+            self.diagnostic('model', untrained, {'device': self.parameters.device}),
             self.diagnostic('processing', '', {f'{name}_ms': f'{ms:.1f}' for name, ms in self._last_stage_ms.items()}),
         ]
 
@@ -177,15 +178,9 @@ class PerceptionNode(ManagedNode):
     def _on_error(self, camera_set: ImageSet, error: BaseException) -> None:
         """Something no check foresaw: the set is told as skipped with the error, and the node goes on."""
         self.get_logger().error(f'set at {camera_set.stamp_ns} ns failed: {type(error).__name__}: {error}')
-        view = SurroundView(camera_set.stamp_ns, None, (), {name: 'set failed' for name in self.parameters.cameras})
+        view = SurroundView(camera_set.stamp_ns, None, (), dict.fromkeys(self.parameters.cameras, 'set failed'))
         self._skip(view, 'internal_error')
         self._give_up(camera_set.stamp_ns, f'internal_error: {type(error).__name__}')
-
-
-def publish_if_heard(publisher: Publisher, build: Callable[[], Any]) -> None:
-    """Build and publish a message, unless nobody subscribes."""
-    if publisher.get_subscription_count():
-        publisher.publish(build())
 
 
 def main(args: list[str] | None = None) -> int:

@@ -62,5 +62,5 @@ class LatestWorker(Generic[T]):
                 item, self._item = self._item, None
             try:
                 self._work(item)
-            except Exception as error:  # the thread must outlive any item; the node reports and counts it
+            except Exception as error:  # noqa: BLE001 - the thread outlives any item; the node tells and counts it
                 self._on_error(item, error)

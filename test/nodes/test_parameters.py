@@ -88,7 +88,7 @@ def test_every_parameter_is_described_and_read_only(context, name):
     ],
 )
 def test_a_wrong_value_is_refused_with_the_value_and_what_was_expected(context, kind, overrides, named):
-    with pytest.raises(ValueError) as refusal:
+    with pytest.raises(ValueError, match='parameter') as refusal:
         declare(context, kind, **overrides)
     for word in named:
         assert word in str(refusal.value)

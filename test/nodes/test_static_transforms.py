@@ -36,7 +36,9 @@ def test_a_chain_of_mounts_gives_the_cameras_place_on_the_vehicle():
 
 def test_siblings_are_connected_through_their_parent():
     transforms = StaticTransforms()
-    transforms.add(TFMessage(transforms=[stamped('base_link', 'a', (1.0, 0, 0)), stamped('base_link', 'b', (0, 2.0, 0))]))
+    transforms.add(
+        TFMessage(transforms=[stamped('base_link', 'a', (1.0, 0, 0)), stamped('base_link', 'b', (0, 2.0, 0))])
+    )
     np.testing.assert_allclose(transforms.lookup('a', 'b')[:3, 3], [-1.0, 2.0, 0.0])
     np.testing.assert_allclose(transforms.lookup('a', 'b') @ transforms.lookup('b', 'a'), np.eye(4), atol=1e-12)
 
@@ -58,5 +60,5 @@ def test_the_newest_calibration_counts_and_a_loop_does_not_hang():
 
 
 def test_a_quaternion_of_zero_length_is_refused():
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match='zero norm'):
         StaticTransforms().add(TFMessage(transforms=[stamped('base_link', 'a', (0, 0, 0), (0.0, 0.0, 0.0, 0.0))]))

@@ -1,0 +1,239 @@
+"""Node ``planner``: queries, reasoning tokens, odometry and the driving command to a checked trajectory."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
+from nav_msgs.msg import Path
+from rclpy.publisher import Publisher
+from visualization_msgs.msg import MarkerArray
+
+from sparseoccvla_ros.model.config import load_model_config
+from sparseoccvla_ros.model.vla import build_planner
+from sparseoccvla_ros.msg import DrivingCommand, OccupancyQueries, PlannedTrajectory, ReasoningTokens
+from sparseoccvla_ros.nodes.base import ManagedNode, publish_if_heard, run_nodes
+from sparseoccvla_ros.nodes.conversions.basic import stamp_ns_from
+from sparseoccvla_ros.nodes.conversions.occupancy import reasoning_from, scene_from
+from sparseoccvla_ros.nodes.conversions.planning import PlanContext, marker_message, path_message, plan_message
+from sparseoccvla_ros.nodes.ego_motion import EgoMotionInput
+from sparseoccvla_ros.nodes.handover import HandOver
+from sparseoccvla_ros.nodes.model_parts import torch_device, weights_path, weights_text
+from sparseoccvla_ros.nodes.parameters import PlannerParameters
+from sparseoccvla_ros.nodes.qos import LATCHED, RESULT
+from sparseoccvla_ros.nodes.worker import LatestWorker
+from sparseoccvla_ros.planning.vehicle import load_vehicle_limits
+from sparseoccvla_ros.runtime.clock import NewestStamp
+from sparseoccvla_ros.runtime.pairing import ScenePair, ScenePairing
+from sparseoccvla_ros.runtime.planning import Plan, PlannerInput, PlanningEngine
+from sparseoccvla_ros.runtime.scene import Command, SceneQueries, SceneReasoning
+
+DEADLINE_CHECK_S = 0.05
+#: Failures of a scene that a newer scene or a shutdown makes meaningless: no trajectory is published for them.
+SILENT_FAILURES = ('superseded', 'reset', 'stopped')
+
+
+class PlannerNode(ManagedNode):
+    """Pairs queries with reasoning tokens by stamp, plans on one worker, publishes one trajectory per scene.
+
+    A scene that cannot be planned for (no odometry, no reasoning within the deadline, a failed stage) gets an
+    invalid trajectory that says why.
+    """
+
+    parameters: PlannerParameters
+
+    def __init__(self, handover: HandOver | None = None, **node_arguments: Any) -> None:
+        super().__init__('planner', PlannerParameters, handover, **node_arguments)
+        self._pairing = ScenePairing()
+        self._newest = NewestStamp()
+        self._command = Command[self.parameters.default_command.upper()]
+        self._command_source = 'default'
+        self._last_plan: Plan | None = None
+        self._plans = 0
+        self._worker: LatestWorker[ScenePair] | None = None
+        if handover is not None:
+            handover.scene_consumers.append(self._on_scene)
+            handover.reasoning_consumers.append(self._on_reasoning)
+            handover.failure_consumers.append(self._on_failure)
+
+    def configure(self) -> None:
+        """Build model, engine, inputs and outputs."""
+        parameters = self.parameters
+        begin_s = time.perf_counter()
+        config = load_model_config(parameters.model_config)
+        self._device = torch_device(parameters.device)
+        model = build_planner(config, weights=weights_path(parameters.weights), seed=parameters.seed).to(self._device)
+        limits = load_vehicle_limits(parameters.vehicle_config)
+        self._engine = PlanningEngine(
+            model, limits, self._device, parameters.seed, stop_if_none=parameters.stop_on_invalid
+        )
+        self.get_logger().info(
+            f'model {config.name} ({weights_text(parameters)}), {self._device}, {time.perf_counter() - begin_s:.1f} s'
+        )
+        self._trajectory = self.create_lifecycle_publisher(PlannedTrajectory, 'trajectory', RESULT)
+        self._path = self.create_lifecycle_publisher(Path, 'path', RESULT)
+        self._markers = self.create_lifecycle_publisher(MarkerArray, 'markers', RESULT)
+        self._outputs: list[Publisher] = [self._trajectory, self._path, self._markers]
+        self._ego_motion = EgoMotionInput(self, parameters)
+        self._subscriptions_made = [
+            self.create_subscription(DrivingCommand, 'driving_command', self._on_command, LATCHED)
+        ]
+        if self.handover is None:
+            self._subscriptions_made += [
+                self.create_subscription(OccupancyQueries, 'occupancy_queries', self._on_queries, RESULT),
+                self.create_subscription(ReasoningTokens, 'reasoning_tokens', self._on_tokens, RESULT),
+            ]
+        self._deadline_timer = self.create_steady_timer(DEADLINE_CHECK_S, self._check_deadlines)
+        self._worker = LatestWorker('planner', self._plan, self._on_replaced, self._on_error)
+
+    def release(self) -> None:
+        """Stop listening, then the worker."""
+        self.active = False
+        if self._worker is None:
+            return
+        self._worker.close()
+        self._worker = None
+        self.destroy_timer(self._deadline_timer)
+        self._ego_motion.destroy()
+        for subscription in self._subscriptions_made:
+            self.destroy_subscription(subscription)
+        for publisher in self._outputs:
+            self.destroy_lifecycle_publisher(publisher)
+        self._pairing.clear()
+
+    def status(self) -> list[DiagnosticStatus]:
+        """Model, odometry, the last plan."""
+        plan, parameters = self._last_plan, self.parameters
+        problem = 'no plan yet' if plan is None else '; '.join(plan.reasons)
+        values = {'plans': self._plans, 'command': self._command.name, 'command_source': self._command_source}
+        if plan is not None:
+            values |= {f'{name}_ms': f'{ms:.1f}' for name, ms in plan.stage_ms.items()}
+        pose = self._ego_motion.poses.newest_ns
+        return [
+            self.diagnostic('model', '' if parameters.weights else 'untrained', {'device': parameters.device}),
+            self.diagnostic('odometry', '' if pose else f'nothing on {parameters.odometry_topic}', {'newest': pose}),
+            self.diagnostic('trajectory', problem, {**values, **self.counters}),
+        ]
+
+    def _on_command(self, message: DrivingCommand) -> None:
+        try:
+            self._command = Command(message.command)
+        except ValueError:
+            self.count('unknown_command', f'{message.command}; expected 0 right, 1 left, 2 straight')
+            return
+        self._command_source = 'topic'
+
+    def _on_queries(self, message: OccupancyQueries) -> None:
+        if message.error:
+            self._on_failure(stamp_ns_from(message.header.stamp), message.error)
+            return
+        try:
+            scene = scene_from(message, self._device)
+        except ValueError as error:
+            self.count('queries_malformed', str(error))
+            return
+        self._on_scene(scene)
+
+    def _on_tokens(self, message: ReasoningTokens) -> None:
+        if message.error:
+            self._on_failure(stamp_ns_from(message.header.stamp), message.error)
+            return
+        try:
+            reasoning = reasoning_from(message, self._device)
+        except ValueError as error:
+            self.count('tokens_malformed', str(error))
+            return
+        self._on_reasoning(reasoning)
+
+    def _on_scene(self, scene: SceneQueries) -> None:
+        if not self.active:
+            return
+        if self._newest.observe(scene.stamp_ns):
+            self.count('clock_jump_back')
+            self._pairing.clear()
+        self._add(scene)
+
+    def _on_reasoning(self, reasoning: SceneReasoning) -> None:
+        if self.active:
+            self._add(reasoning)
+
+    def _add(self, half: SceneQueries | SceneReasoning) -> None:
+        pair = self._pairing.add(half, self.steady_s())
+        if pair is not None:
+            self._worker.put(pair)
+
+    def _on_failure(self, stamp_ns: int, reason: str) -> None:
+        if not self.active:
+            return
+        self._pairing.fail(stamp_ns)
+        if reason not in SILENT_FAILURES:
+            self._publish_invalid(stamp_ns, reason)
+
+    def _check_deadlines(self) -> None:
+        for stamp_ns in self._pairing.take_overdue(self.steady_s(), self.parameters.deadline_s):
+            self.count('deadline_missed')
+            self._publish_invalid(stamp_ns, f'deadline_missed: no reasoning within {self.parameters.deadline_s} s')
+
+    def _plan(self, pair: ScenePair) -> None:
+        scene = pair.scene
+        self._ego_motion.wait_until_covered(scene.stamp_ns)
+        ego = self._ego_motion.poses.state_at(scene.stamp_ns)
+        plan = self._engine.plan(
+            PlannerInput(
+                stamp_ns=scene.stamp_ns,
+                features=scene.features,
+                positions_ego=scene.positions_ego,
+                reasoning=pair.reasoning.tokens,
+                ego=ego,
+                command=self._command,
+                ego_missing=f'odometry: {self._ego_motion.poses.missing_reason(scene.stamp_ns)}',
+            )
+        )
+        elapsed_s = self.steady_s() - pair.arrival_s
+        if elapsed_s > self.parameters.deadline_s:
+            self.count('deadline_missed')
+            reason = f'deadline_missed: planned after {elapsed_s:.2f} s, limit {self.parameters.deadline_s} s'
+            plan = replace(plan, valid=False, chosen=None, trajectory=None, reasons=(reason, *plan.reasons))
+        plan = replace(plan, stage_ms={**pair.reasoning.stage_ms, **plan.stage_ms})
+        self._publish(plan, scene.stamp_ns, np.eye(4) if ego is None else ego.odom_from_ego)
+
+    def _publish_invalid(self, stamp_ns: int, reason: str) -> None:
+        self._publish(Plan(stamp_ns=stamp_ns, valid=False, reasons=(reason,)), stamp_ns, np.eye(4))
+
+    def _publish(self, plan: Plan, stamp_ns: int, odom_from_ego: np.ndarray) -> None:
+        newest_ns = max(self._newest.newest_ns or 0, self._ego_motion.poses.newest_ns or 0)
+        context = PlanContext(
+            stamp_ns=stamp_ns,
+            odom_frame=self.parameters.odom_frame,
+            odom_from_ego=odom_from_ego,
+            command=self._command,
+            command_source=self._command_source,
+            input_age_s=max(0, newest_ns - stamp_ns) * 1e-9,
+        )
+        self._plans += 1
+        self._last_plan = plan
+        publish_if_heard(self._trajectory, lambda: plan_message(plan, context))
+        publish_if_heard(self._path, lambda: path_message(plan, context))
+        publish_if_heard(self._markers, lambda: marker_message(plan, context))
+
+    def _on_replaced(self, pair: ScenePair) -> None:
+        self.count('superseded_scene')
+
+    def _on_error(self, pair: ScenePair, error: BaseException) -> None:
+        """Something no check foresaw: the scene gets an invalid trajectory, and the node goes on."""
+        self.get_logger().error(f'plan for {pair.scene.stamp_ns} ns failed: {type(error).__name__}: {error}')
+        self.count('internal_error')
+        self._publish_invalid(pair.scene.stamp_ns, f'internal_error: {type(error).__name__}')
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node alone in a process."""
+    return run_nodes(lambda: [PlannerNode()], args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""Node ``reasoning``: scene queries to answers, forecast and reasoning tokens."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.publisher import Publisher
+from rclpy.task import Future
+
+from sparseoccvla_ros import __version__
+from sparseoccvla_ros.action import StreamAnswer
+from sparseoccvla_ros.model.config import load_model_config
+from sparseoccvla_ros.model.vla import build_language
+from sparseoccvla_ros.msg import OccupancyForecast, OccupancyQueries, ReasoningTokens
+from sparseoccvla_ros.nodes.base import ManagedNode, publish_if_heard, run_nodes
+from sparseoccvla_ros.nodes.conversions.basic import header_from, time_from
+from sparseoccvla_ros.nodes.conversions.occupancy import forecast_message, scene_from, tokens_message
+from sparseoccvla_ros.nodes.conversions.questions import fill_answer, question_from
+from sparseoccvla_ros.nodes.handover import HandOver
+from sparseoccvla_ros.nodes.model_parts import torch_device, weights_path, weights_text
+from sparseoccvla_ros.nodes.parameters import ReasoningParameters
+from sparseoccvla_ros.nodes.qos import RESULT
+from sparseoccvla_ros.runtime.clock import NewestStamp
+from sparseoccvla_ros.runtime.questions import Answer, PendingAnswer, Question, QuestionLimits
+from sparseoccvla_ros.runtime.reasoning import ReasoningEngine, SceneResult
+from sparseoccvla_ros.runtime.scene import SceneQueries
+from sparseoccvla_ros.srv import AskScene, DescribeModel, SetAdapter
+
+
+class ReasoningNode(ManagedNode):
+    """Wires scenes and questions to the ReasoningEngine, whose one thread does all language work.
+
+    Service and action callbacks are asynchronous: the executor goes on while an answer is made. The engine's
+    callbacks come on its thread; what touches the ROS graph beyond a publish is sent to the executor as a task.
+    """
+
+    parameters: ReasoningParameters
+
+    def __init__(self, handover: HandOver | None = None, **node_arguments: Any) -> None:
+        super().__init__('reasoning', ReasoningParameters, handover, **node_arguments)
+        self._engine: ReasoningEngine | None = None
+        self._publishers_made: list[Publisher] = []
+        self._entities: list[Any] = []
+        self._newest = NewestStamp()
+        self._last_stage_ms: dict[str, float] = {}
+        self._streams: dict[bytes, PendingAnswer] = {}
+        if handover is not None:
+            handover.scene_consumers.append(self._on_scene)
+
+    def configure(self) -> None:
+        """Build model, engine, services, action and outputs."""
+        parameters = self.parameters
+        begin_s = time.perf_counter()
+        config = load_model_config(parameters.model_config)
+        self._device = torch_device(parameters.device)
+        model = build_language(config, weights=weights_path(parameters.weights), seed=parameters.seed).to(self._device)
+        limits = QuestionLimits(
+            kept_scenes=parameters.kept_scenes,
+            max_waiting=parameters.max_waiting_questions,
+            max_running=parameters.max_running_answers,
+            max_question_chars=parameters.max_question_chars,
+            max_conversations=parameters.max_conversations,
+            max_turns=parameters.max_turns,
+            default_max_tokens=parameters.default_max_tokens,
+            max_answer_tokens=parameters.max_answer_tokens,
+            time_limit_s=parameters.answer_timeout_s,
+        )
+        self._config = config
+        self._engine = ReasoningEngine(
+            model, config, self._device, limits, score_threshold=parameters.forecast_score_threshold
+        )
+        self.get_logger().info(
+            f'model {config.name} ({weights_text(parameters)}), {self._device}, {time.perf_counter() - begin_s:.1f} s'
+        )
+        self._forecast = self.create_lifecycle_publisher(OccupancyForecast, 'forecast', RESULT)
+        self._tokens = self.create_lifecycle_publisher(ReasoningTokens, 'reasoning_tokens', RESULT)
+        self._publishers_made = [self._forecast, self._tokens]
+        self._services_made = [
+            self.create_service(AskScene, 'ask', self._on_ask),
+            self.create_service(DescribeModel, 'describe', self._on_describe),
+            self.create_service(SetAdapter, 'set_adapter', self._on_set_adapter),
+        ]
+        self._action = ActionServer(
+            self,
+            StreamAnswer,
+            'stream_answer',
+            execute_callback=self._on_stream,
+            goal_callback=self._on_goal,
+            cancel_callback=self._on_cancel,
+        )
+        self._subscription = None
+        if self.handover is None:
+            self._subscription = self.create_subscription(
+                OccupancyQueries, 'occupancy_queries', self._on_queries, RESULT
+            )
+
+    def release(self) -> None:
+        """Stop the engine (whatever waits is answered), then give up the graph's parts."""
+        self.active = False
+        if self._engine is None:
+            return
+        self._engine.close()
+        self._engine = None
+        for publisher in self._publishers_made:
+            self.destroy_lifecycle_publisher(publisher)
+        for service in self._services_made:
+            self.destroy_service(service)
+        self._action.destroy()
+        if self._subscription is not None:
+            self.destroy_subscription(self._subscription)
+
+    def status(self) -> list[DiagnosticStatus]:
+        """Model, scenes, processing."""
+        kept = self._engine.kept_scenes if self._engine is not None else ()
+        counts = self._engine.counts if self._engine is not None else {}
+        untrained = '' if self.parameters.weights else 'untrained'
+        return [
+            self.diagnostic('model', untrained, {'device': self.parameters.device, 'name': self._config.name}),
+            self.diagnostic('scenes', '' if kept else 'no scene yet', {'kept': len(kept), **counts, **self.counters}),
+            self.diagnostic('processing', '', {f'{name}_ms': f'{ms:.1f}' for name, ms in self._last_stage_ms.items()}),
+        ]
+
+    def _on_queries(self, message: OccupancyQueries) -> None:
+        if message.error:
+            return
+        try:
+            scene = scene_from(message, self._device)
+        except ValueError as error:
+            self.count('queries_malformed', str(error))
+            return
+        self._on_scene(scene)
+
+    def _on_scene(self, scene: SceneQueries) -> None:
+        if not self.active or self._engine is None:
+            return
+        if self._newest.observe(scene.stamp_ns):
+            self.count('clock_jump_back')
+            self._engine.reset()
+        self._engine.submit_scene(scene, self._on_result)
+
+    def _on_result(self, result: SceneResult) -> None:
+        """On the engine's thread."""
+        frame = self.parameters.base_frame
+        if result.reasoning is None:
+            self.count(f'scene_{result.failure.split(":")[0]}', result.failure)
+            if self.handover is not None:
+                self.handover.failure(result.stamp_ns, result.failure)
+            header = header_from(result.stamp_ns, frame)
+            publish_if_heard(self._tokens, lambda: ReasoningTokens(header=header, error=result.failure))
+            return
+        self._last_stage_ms = result.reasoning.stage_ms
+        if self.handover is not None:
+            self.handover.reasoning(result.reasoning)
+        publish_if_heard(self._tokens, lambda: tokens_message(result.reasoning, frame))
+        publish_if_heard(self._forecast, lambda: forecast_message(result.stamp_ns, result.forecast, frame))
+
+    async def _on_ask(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
+        answer = await self._answer(question_from(request))
+        return fill_answer(response, answer, self._newest.age_s(answer.scene_stamp_ns))
+
+    def _answer(self, question: Question, goal: ServerGoalHandle | None = None) -> Future:
+        """A future of the answer that wakes the executor; with a goal its text is streamed as feedback."""
+        future: Future = Future(executor=self.executor)
+        if not self.active or self._engine is None:
+            future.set_result(Answer(success=False, message='the node is not active'))
+            return future
+
+        def on_done(answer: Answer) -> None:
+            self.executor.create_task(future.set_result, answer)
+
+        def on_text(text: str, generated_tokens: int) -> None:
+            feedback = StreamAnswer.Feedback(text=text, generated_tokens=generated_tokens)
+            self.executor.create_task(goal.publish_feedback, feedback)
+
+        pending = self._engine.ask(question, on_done, on_text if goal is not None else None)
+        if goal is not None:
+            self._streams[bytes(goal.goal_id.uuid)] = pending
+        return future
+
+    def _on_goal(self, request: StreamAnswer.Goal) -> GoalResponse:
+        """Every goal is accepted: a refused question ends as an aborted goal that carries the reason."""
+        return GoalResponse.ACCEPT
+
+    def _on_cancel(self, goal: ServerGoalHandle) -> CancelResponse:
+        pending = self._streams.get(bytes(goal.goal_id.uuid))
+        if pending is not None:
+            pending.cancel()
+        return CancelResponse.ACCEPT
+
+    async def _on_stream(self, goal: ServerGoalHandle) -> StreamAnswer.Result:
+        answer = await self._answer(question_from(goal.request), goal)
+        self._streams.pop(bytes(goal.goal_id.uuid), None)
+        if goal.is_cancel_requested:
+            goal.canceled()
+        elif answer.success:
+            goal.succeed()
+        else:
+            goal.abort()
+        return fill_answer(StreamAnswer.Result(), answer, self._newest.age_s(answer.scene_stamp_ns))
+
+    def _on_describe(self, request: DescribeModel.Request, response: DescribeModel.Response) -> DescribeModel.Response:
+        language = self._config.language
+        response.name = self._config.name
+        response.weights = weights_text(self.parameters)
+        response.language_model = language.pretrained or f'own Llama, {language.layers} layers of {language.width}'
+        response.package_version = __version__
+        response.device = str(self._device)
+        response.precision = self._config.precision
+        response.context_length = self._engine.context_length
+        response.scene_prefix_tokens = self._engine.prefix_tokens
+        response.kept_scenes = [time_from(stamp_ns) for stamp_ns in self._engine.kept_scenes]
+        return response
+
+    def _on_set_adapter(self, request: SetAdapter.Request, response: SetAdapter.Response) -> SetAdapter.Response:
+        response.success = not request.name
+        response.message = '' if response.success else f'no adapter {request.name!r}; this model has none'
+        return response
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node alone in a process."""
+    return run_nodes(lambda: [ReasoningNode()], args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import apsw  # rosbags reads sqlite3 with it, and lets its errors through
 from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
@@ -52,10 +54,7 @@ _WORKAROUND = (
 
 @functools.cache
 def package_typestore() -> Typestore:
-    """Standard messages (Kilted's) and this package's own (``msg/*.msg``), to decode recorded outputs without ROS.
-
-    Use: ``package_typestore().deserialize_cdr(message.data, message.msgtype)``.
-    """
+    """Standard messages (Kilted's) and this package's own (``msg/*.msg``): what :func:`decode` knows."""
     store = get_typestore(Stores.ROS2_KILTED)
     own = {}
     for path in sorted(share_path('msg').glob('*.msg')):
@@ -81,6 +80,26 @@ class RawMessage:
     log_stamp_ns: int
     header_stamp_ns: int | None
     data: bytes
+
+
+def decode(message: RawMessage) -> Any:
+    """The message as an object with the fields of its definition, arrays as ndarrays; no ROS needed.
+
+    Raises:
+        BagError: a type that neither ROS nor this package defines, or bytes that do not fit its definition.
+    """
+    store = package_typestore()
+    if message.msgtype not in store.fielddefs:
+        raise BagError(f'{message.topic}: {message.msgtype} is neither a standard ROS type nor of {PACKAGE}')
+    try:
+        return store.deserialize_cdr(message.data, message.msgtype)
+    except SerdeError as error:
+        # rmw_fastrtps aligns an empty sequence of 8-byte numbers, also as the last field (SceneStatus.drop_counts): 4
+        # bytes that belong to nothing, where rosbags accepts 3.
+        try:
+            return store.deserialize_cdr(message.data[:-4], message.msgtype)
+        except SerdeError:
+            raise BagError(f'{message.topic}: not a {message.msgtype}: {error}') from error
 
 
 class BagReader:

@@ -6,7 +6,7 @@ import pytest
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from sparseoccvla_ros.data.bag_reader import BagError, BagReader, package_typestore
+from sparseoccvla_ros.data.bag_reader import BagError, BagReader, RawMessage, decode, package_typestore
 from sparseoccvla_ros.data.bag_writer import write_scene_bag
 from sparseoccvla_ros.data.topics import load_preset
 
@@ -48,7 +48,7 @@ def test_both_storages_give_the_same_messages(tmp_path, plugin, version):
         assert (reader.start_ns, reader.duration_s) == (2_000, 3e-6)
         messages = list(reader.messages())
     assert [(m.log_stamp_ns, m.header_stamp_ns) for m in messages] == [(2_000, 1_500), (5_000, 4_500)]
-    decoded = package_typestore().deserialize_cdr(messages[0].data, messages[0].msgtype)
+    decoded = decode(messages[0])
     assert (decoded.point.x, decoded.point.z) == (1.0, 3.0)
 
 
@@ -140,8 +140,11 @@ def test_reordering_keeps_the_order_of_equal_stamps(layout, tmp_path):
 # --- this package's own messages --------------------------------------------------------------------------------------
 
 
+def _recorded(name, data):
+    return RawMessage(f'/{name}', f'sparseoccvla_ros/msg/{name}', 0, None, data)
+
+
 def test_own_messages_are_known_and_equal_to_the_generated_ones():
-    store = package_typestore()
     serialization = pytest.importorskip('rclpy.serialization')
     own = pytest.importorskip('sparseoccvla_ros.msg')
     message = own.OccupancyQueries()
@@ -149,7 +152,7 @@ def test_own_messages_are_known_and_equal_to_the_generated_ones():
     message.cameras_used = ['CAM_FRONT', 'CAM_BACK']
     message.count, message.dim, message.temporal = 2, 3, True
     message.positions = [1.0, 2.0, 3.0, 4.0, 5.0, 6.5]
-    decoded = store.deserialize_cdr(serialization.serialize_message(message), 'sparseoccvla_ros/msg/OccupancyQueries')
+    decoded = decode(_recorded('OccupancyQueries', serialization.serialize_message(message)))
     assert (decoded.header.stamp.sec, decoded.header.frame_id) == (12, 'base_link')
     assert decoded.cameras_used == ['CAM_FRONT', 'CAM_BACK']
     assert (decoded.count, decoded.dim, decoded.temporal) == (2, 3, True)
@@ -162,10 +165,17 @@ def test_every_own_message_round_trips_through_rclpy(project_root):
     names = [path.stem for path in (project_root / 'msg').glob('*.msg')]
     assert 'PlannedTrajectory' in names
     for name in names:
-        data = serialization.serialize_message(getattr(own, name)())
-        msgtype = f'sparseoccvla_ros/msg/{name}'
-        decoded = package_typestore().deserialize_cdr(data, msgtype)
-        assert bytes(package_typestore().serialize_cdr(decoded, msgtype)) == data, name
+        message_class = getattr(own, name)
+        decoded = decode(_recorded(name, serialization.serialize_message(message_class())))
+        ours = bytes(package_typestore().serialize_cdr(decoded, f'sparseoccvla_ros/msg/{name}'))
+        assert serialization.deserialize_message(ours, message_class) == message_class(), name
+
+
+def test_bytes_of_another_type_are_refused():
+    with pytest.raises(BagError, match=r'/DrivingCommand: not a sparseoccvla_ros/msg/DrivingCommand'):
+        decode(_recorded('DrivingCommand', bytes(100)))
+    with pytest.raises(BagError, match='other_msgs/msg/Odd is neither'):
+        decode(RawMessage('/x', 'other_msgs/msg/Odd', 0, None, bytes(8)))
 
 
 # --- what is not a readable bag ---------------------------------------------------------------------------------------

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean, median
+
+HYSTERESIS = 1.2
 
 Stamp = tuple[int, int]
 """(stamp_ns, index of the camera)."""
@@ -22,11 +25,13 @@ class CyclePhase:
     """The rig's timing.
 
     ``offsets_ns`` maps a camera's index to its firing time relative to the cycle's centre (the mean of the cameras).
-    ``spacing_ns`` is the shortest usual distance between two cycles, ``period_ns`` the mean one and
+    ``spacing_ns`` is the shortest usual distance between two cycles, ``period_ns`` the median one and
     ``periods_ns`` the shortest usual distance for each camera. They are empty or None where no camera was heard twice.
+    ``margin`` is how many times better the offsets explain the messages than those with any other camera opening.
     """
 
     offsets_ns: dict[int, float]
+    margin: float
     spacing_ns: float | None
     period_ns: float | None
     periods_ns: dict[int, float]
@@ -37,9 +42,9 @@ def learn_phase(
 ) -> CyclePhase:
     """Find the offsets that explain ``stamps`` (any order, not empty) best.
 
-    Each camera that could open the cycle gives one hypothesis. It is scored by the sum of squared set sizes times
-    the pause between cycles. ``current_offsets_ns`` are kept (refined) unless another hypothesis is 1.5 times as
-    good, so that a rig whose cameras fire evenly, where every cut is as good, does not flip.
+    Each camera that could open the cycle gives one hypothesis. It is scored by the sums over the
+    sets of their size cubed times the pause to the next cycle. ``current_offsets_ns`` are kept (refined) unless another hypothesis is ``HYSTERESIS``
+    times as good, so that a rig whose cameras fire evenly, where every cut is as good, does not flip.
 
     Args:
         stamps: recent messages, a few cycles of them.
@@ -50,16 +55,20 @@ def learn_phase(
     window_ns = tolerance_cap_ns if period_ns is None else period_ns
     tolerance_ns = cluster_tolerance_ns(spacing_ns, tolerance_cap_ns)
 
-    best_score, best_offsets = float('-inf'), {}
-    for offsets_ns in _hypotheses(stamps, window_ns):
-        score, refined_ns = _score(stamps, offsets_ns, window_ns, tolerance_ns)
-        if score > best_score:
-            best_score, best_offsets = score, refined_ns
+    scored = [_score(stamps, offsets_ns, window_ns, tolerance_ns) for offsets_ns in _hypotheses(stamps, window_ns)]
+    scored.sort(key=lambda one: one[0], reverse=True)
+    score, offsets_ns = scored[0]
+    other = next((s for s, o in scored[1:] if _is_other_cut(o, offsets_ns, tolerance_ns)), 0.0)
     if current_offsets_ns is not None:
-        score, refined_ns = _score(stamps, current_offsets_ns, window_ns, tolerance_ns)
-        if 1.5 * score >= best_score > 0.0 and len(refined_ns) >= len(best_offsets):
-            best_offsets = refined_ns
-    return CyclePhase(best_offsets, spacing_ns, period_ns, periods_ns)
+        current_score, current_ns = _score(stamps, current_offsets_ns, window_ns, tolerance_ns)
+        if HYSTERESIS * current_score >= score > 0.0 and len(current_ns) >= len(offsets_ns):
+            offsets_ns = current_ns
+    return CyclePhase(offsets_ns, score / other if other > 0.0 else float('inf'), spacing_ns, period_ns, periods_ns)
+
+
+def _is_other_cut(a_ns: dict[int, float], b_ns: dict[int, float], tolerance_ns: float) -> bool:
+    difference_ns = [a_ns[camera] - b_ns[camera] for camera in a_ns.keys() & b_ns.keys()]
+    return not difference_ns or max(difference_ns) - min(difference_ns) > tolerance_ns
 
 
 def cluster_tolerance_ns(spacing_ns: float | None, cap_ns: float) -> float:
@@ -71,25 +80,29 @@ def _periods(stamps: Sequence[Stamp]) -> tuple[float | None, float | None, dict[
     by_camera: dict[int, list[int]] = {}
     for stamp_ns, camera in stamps:
         by_camera.setdefault(camera, []).append(stamp_ns)
-    shortest_ns, mean_ns = {}, []
+    shortest_ns, usual_ns = {}, []
     for camera, times_ns in by_camera.items():
         if len(times_ns) < 2:
             continue
-        intervals_ns = sorted(b - a for a, b in zip(times_ns, times_ns[1:], strict=False))
+        intervals_ns = sorted(b - a for a, b in pairwise(times_ns))
         # the mean of the lowest group: lost frames (twice the period) and the longer of two alternating
         # spacings stay out, jitter averages out
         low_ns = intervals_ns[len(intervals_ns) // 8]
-        shortest_ns[camera] = fmean(i for i in intervals_ns if i <= 1.4 * low_ns)
-        mean_ns.append((times_ns[-1] - times_ns[0]) / (len(times_ns) - 1))
+        shortest_ns[camera] = fmean(i for i in intervals_ns if i <= 1.6 * low_ns)
+        usual_ns.append(median(intervals_ns))
     if not shortest_ns:
         return None, None, {}
     # median over the cameras: one at half or double rate does not count
-    return median(shortest_ns.values()), median(mean_ns), shortest_ns
+    return median(shortest_ns.values()), median(usual_ns), shortest_ns
+
+
+def _worth(count: int, spread_ns: float, window_ns: float) -> float:
+    return count**3 * max(window_ns - spread_ns, 1.0)
 
 
 def _hypotheses(stamps: Sequence[Stamp], window_ns: float) -> list[dict[int, float]]:
-    """For each camera as the opener, the offsets of the fullest and then tightest run that begins with it."""
-    best: dict[int, tuple[int, int, list[Stamp]]] = {}
+    """For each camera as the opener, the offsets of the best run of messages that begins with it."""
+    best: dict[int, tuple[float, list[Stamp]]] = {}
     for first, (start_ns, opener) in enumerate(stamps):
         run: list[Stamp] = []
         seen: set[int] = set()
@@ -98,11 +111,11 @@ def _hypotheses(stamps: Sequence[Stamp], window_ns: float) -> list[dict[int, flo
                 break
             seen.add(camera)
             run.append((stamp_ns, camera))
-        key = (len(run), start_ns - run[-1][0])
-        if opener not in best or key > best[opener][:2]:
-            best[opener] = (*key, run)
+        worth = _worth(len(run), run[-1][0] - start_ns, window_ns)
+        if opener not in best or worth > best[opener][0]:
+            best[opener] = (worth, run)
     hypotheses = []
-    for _, _, run in best.values():
+    for _, run in best.values():
         centre_ns = sum(stamp_ns for stamp_ns, _ in run) // len(run)
         hypotheses.append({camera: float(stamp_ns - centre_ns) for stamp_ns, camera in run})
     return hypotheses
@@ -122,13 +135,12 @@ def _score(
         group = groups[-1]
         group[camera] = time_ns
         centre_ns = sum(group.values()) / len(group)
+    score = 0.0
     residuals: dict[int, list[float]] = {}
     for group in groups:
         centre_ns = sum(group.values()) / len(group)
         for camera, time_ns in group.items():
             residuals.setdefault(camera, []).append(time_ns - centre_ns)
-    refined_ns = {camera: offsets_ns[camera] + fmean(values) for camera, values in residuals.items()}
-    if not refined_ns:
-        return 0.0, {}
-    pause_ns = window_ns - (max(refined_ns.values()) - min(refined_ns.values()))
-    return sum(len(group) ** 2 for group in groups) * max(pause_ns, 1.0), refined_ns
+        fired_ns = [time_ns + offsets_ns[camera] for camera, time_ns in group.items()]
+        score += _worth(len(group), max(fired_ns) - min(fired_ns), window_ns)
+    return score, {camera: offsets_ns[camera] + median(values) for camera, values in residuals.items()}

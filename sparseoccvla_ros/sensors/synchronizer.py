@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 from sparseoccvla_ros.sensors.cycle_phase import cluster_tolerance_ns, learn_phase
@@ -19,9 +20,11 @@ T = TypeVar('T')
 NS_PER_S = 1_000_000_000
 CLOCK_JUMP_NS = NS_PER_S  # a camera's stamp this far before its last one: the bag was restarted
 STALE_IN_A_ROW = 3  # as many out-of-order messages of one camera are a restart too (a loop shorter than that)
-START_MESSAGES = 4  # of one camera: three whole cycles have passed, enough to tell where the cycle begins
-HISTORY_CYCLES = 8
-RELEARN_CYCLES = 32
+START_MESSAGES = 5  # of one camera: four whole cycles have passed, mostly enough to tell where the cycle begins,
+START_MESSAGES_MOST = 8  # and if it is not evident even now, it does not matter
+START_MARGIN = 1.4
+HISTORY_CYCLES = 12
+RELEARN_CYCLES = (3, 32)  # first distance, doubled up to the last
 SILENT_CYCLES = 8  # a camera missing in as many sets is not waited for
 MAX_OPEN_CYCLES = 8
 MIN_GAIN = 1.0 / 16.0  # of the running mean of the offsets
@@ -67,12 +70,12 @@ class _Cycle(Generic[T]):
 class CycleSynchronizer(Generic[T]):
     """Groups the messages of a rig's cameras into cycles.
 
-    Not thread-safe; the caller holds its own lock. Memory is bounded whatever arrives (at most ``START_MESSAGES``
-    messages a camera before the timing is known, ``MAX_OPEN_CYCLES`` cycles after that).
+    Not thread-safe; the caller holds its own lock. Memory is bounded whatever arrives (at most
+    ``START_MESSAGES_MOST`` messages a camera before the timing is known, ``MAX_OPEN_CYCLES`` cycles after that).
 
     A cycle is handed out as soon as it is complete; as a partial set when every missing camera has sent a newer
     message or has been silent for ``SILENT_CYCLES`` cycles, or ``timeout_s`` after its first message. Sets come in the
-    order of their stamps. (Exception: cameras with a foreign clock, fewer than half of the rig, form sets of their own.)
+    order of their stamps. (Exception: cameras with a foreign clock, fewer than half of the rig, form their own sets.)
 
     ``drops`` counts messages that are in no set: ``duplicate``, ``out_of_order`` (before the camera's last one),
     ``late`` (their set is out), ``surplus`` (a second message of a camera in one cycle), ``cleared`` (waiting when the
@@ -123,11 +126,13 @@ class CycleSynchronizer(Generic[T]):
         # before the timing is known: messages (stamp, camera, item, arrival)
         self._waiting: list[tuple[int, int, T, float]] = []
         self._locked = False
-        self._until_learn = 0
+        self._relearn_cycles = RELEARN_CYCLES[0]
+        self._until_learn = self._relearn_cycles * count
         self._offsets_ns = [0] * count
         self._seen = [0] * count  # messages behind each offset
         self._tolerance_ns = 0.75 * self._max_spread_ns
-        self._crowd_ns = [self._tolerance_ns] * count
+        self._spacing_known = False
+        self._crowd = [0.8] * count  # share of the tolerance in which a second message of a camera is surplus
         self._open: list[_Cycle[T]] = []
         self._closed: _Cycle[T] | None = None
 
@@ -160,6 +165,8 @@ class CycleSynchronizer(Generic[T]):
         self._last_stamp_ns[index] = stamp_ns
         self._history.append((stamp_ns, index))
         self._heard_s = now_s
+        if last_ns is not None and not self._spacing_known:
+            self._tolerance_ns = min(self._tolerance_ns, 0.6 * (stamp_ns - last_ns))
         if self._locked:
             self._place(index, stamp_ns, item, now_s)
             self._until_learn -= 1
@@ -167,53 +174,65 @@ class CycleSynchronizer(Generic[T]):
                 self._learn()
         else:
             self._waiting.append((stamp_ns, index, item, now_s))
-            if not self._lock_on_line_up() and sum(i == index for _, i, _, _ in self._waiting) >= START_MESSAGES:
-                self._learn()
-                self._place_waiting()
+            if not self._lock_on_line_up():
+                heard = Counter(i for _, i, _, _ in self._waiting)
+                if heard[index] >= START_MESSAGES_MOST:
+                    self._learn()
+                elif heard[index] >= START_MESSAGES and min(heard.values()) >= START_MESSAGES - 1:
+                    self._learn(at_least=START_MARGIN)
         return self._hand_out(now_s)
 
     def poll(self, now_s: float) -> list[CameraSet[T]]:
         """Return the sets whose time is up. Call it every few tens of milliseconds (steady clock)."""
         if self._waiting and now_s - self._heard_s >= self.timeout_s:
             self._learn()
-            self._place_waiting()
         return self._hand_out(now_s)
 
     def _lock_on_line_up(self) -> bool:
-        """Start at once if the newest messages of all cameras are evidently one cycle.
+        """Start at once if the first messages are evidently one cycle, complete.
 
         In a lockstep replay nothing follows the first cycle until its set is out. Evident means: no pause inside that
         could be the one between two cycles. :meth:`_learn` confirms or corrects it three cycles later.
         """
-        newest_ns = [stamp_ns for stamp_ns in self._last_stamp_ns if stamp_ns is not None]
-        if len(newest_ns) < len(self.cameras):
+        if len(self._waiting) != len(self.cameras) or len({index for _, index, _, _ in self._waiting}) != len(
+            self.cameras
+        ):
             return False
-        newest_ns.sort()
-        longest_ns = max((b - a for a, b in zip(newest_ns, newest_ns[1:], strict=False)), default=0)
+        newest_ns = sorted(stamp_ns for stamp_ns, _, _, _ in self._waiting)
+        longest_ns = max((b - a for a, b in pairwise(newest_ns)), default=0)
         if newest_ns[-1] - newest_ns[0] > self._max_spread_ns or longest_ns > self._max_spread_ns / 4.0:
             return False
         centre_ns = sum(newest_ns) // len(newest_ns)
         self._offsets_ns = [stamp_ns - centre_ns for stamp_ns in self._last_stamp_ns]
         self._seen = [1] * len(self.cameras)
         self._place_waiting()
-        self._until_learn = 3 * len(self.cameras)
         return True
 
-    def _learn(self) -> None:
-        """Learn the timing from the history; a lock that holds keeps its offsets (they are means over more cycles)."""
-        known = {i: float(self._offsets_ns[i]) for i, seen in enumerate(self._seen) if seen} if self._locked else None
+    def _learn(self, at_least: float = 0.0) -> None:
+        """Learn the timing from the history and lock on it, unless its margin is below ``at_least``.
+
+        A lock that holds keeps its offsets: they are means over more cycles.
+        """
+        known = None  # a first line-up weighs no more than any other
+        if self._locked and self._spacing_known:
+            known = {i: float(self._offsets_ns[i]) for i, seen in enumerate(self._seen) if seen}
         phase = learn_phase(self._history, self._max_spread_ns, known)
+        if phase.margin < at_least:
+            return
         for index, offset_ns in phase.offsets_ns.items():
             # an offset that was right is within the noise of the new one
             if not self._locked or abs(offset_ns - self._offsets_ns[index]) > self._tolerance_ns / 2.0:
                 self._offsets_ns[index] = round(offset_ns)
                 self._seen[index] = HISTORY_CYCLES // 2
         if phase.spacing_ns is not None:
+            self._spacing_known = True
             self._tolerance_ns = cluster_tolerance_ns(phase.spacing_ns, self._max_spread_ns)
             # a camera faster than the rig sends frames between the cycles
             for index, period_ns in phase.periods_ns.items():
-                self._crowd_ns[index] = (1.4 if period_ns < 0.75 * phase.spacing_ns else 0.8) * self._tolerance_ns
-        self._until_learn = (RELEARN_CYCLES if phase.spacing_ns is not None else 3) * len(self.cameras)
+                self._crowd[index] = 1.4 if period_ns < 0.75 * phase.spacing_ns else 0.8
+        self._until_learn = self._relearn_cycles * len(self.cameras)
+        self._relearn_cycles = min(2 * self._relearn_cycles, RELEARN_CYCLES[1])
+        self._place_waiting()
 
     def _place_waiting(self) -> None:
         self._locked = True
@@ -227,17 +246,19 @@ class CycleSynchronizer(Generic[T]):
         self._last_aligned_ns[index] = aligned_ns
         self._missed[index] = 0
         nearest, nearest_ns, crowded = None, self._tolerance_ns, False
+        crowd_ns = self._crowd[index] * self._tolerance_ns
         for cycle in self._open:
             distance_ns = abs(aligned_ns - cycle.centre_ns)
             if index in cycle.members:
-                crowded = crowded or distance_ns < self._crowd_ns[index]
-            elif distance_ns <= nearest_ns:
+                crowded = crowded or distance_ns < crowd_ns
+            # few members make an uncertain centre, and it is unlikely that all the others were lost
+            elif distance_ns <= nearest_ns * (1.0 + 0.3 / len(cycle.members)):
                 nearest, nearest_ns = cycle, distance_ns
         closed = self._closed
         if closed is not None:
             behind_ns = aligned_ns - closed.centre_ns
             if index in closed.members:
-                crowded = crowded or behind_ns < self._crowd_ns[index]
+                crowded = crowded or behind_ns < crowd_ns
             elif behind_ns < 0 or behind_ns <= nearest_ns:
                 self.drops['late'] += 1
                 return

@@ -1,0 +1,123 @@
+"""Convex solids: the one shape that the renderer, the shadows and the occupancy labels understand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from scipy.spatial import ConvexHull
+
+
+class Texture(IntEnum):
+    """How the surface of a solid is painted (``texture.py``)."""
+
+    PLAIN = 0
+    FACADE = 1
+    CAR_BODY = 2
+    CAR_CABIN = 3
+    BUS = 4
+    CARGO = 5
+    FOLIAGE = 6
+    CLOTH = 7
+
+
+@dataclass(frozen=True)
+class Solid:
+    """A convex polyhedron in its object's frame (x forward, y left, z up, origin on the ground), metres.
+
+    A point is inside where ``normals @ point <= offsets_m``. ``vertices_m`` [V, 3], ``normals`` [P, 3] outward
+    unit vectors, ``offsets_m`` [P]; ``colour`` RGB 0..1 [3].
+    """
+
+    vertices_m: np.ndarray
+    normals: np.ndarray
+    offsets_m: np.ndarray
+    colour: np.ndarray
+    texture: Texture
+
+    @property
+    def low_m(self) -> np.ndarray:
+        """Least corner [3] of the enclosing box in the object frame."""
+        return self.vertices_m.min(axis=0)
+
+    @property
+    def high_m(self) -> np.ndarray:
+        """Greatest corner [3] of the enclosing box in the object frame."""
+        return self.vertices_m.max(axis=0)
+
+
+def hull(vertices_m: np.ndarray, colour: tuple[float, float, float], texture: Texture = Texture.PLAIN) -> Solid:
+    """The convex hull of points [V, 3], metres, all of which must be corners of it."""
+    vertices_m = np.asarray(vertices_m, dtype=np.float64)
+    equations = ConvexHull(vertices_m).equations
+    # Qhull splits flat faces into triangles; one plane per face is enough. Sorting fixes the order of the planes.
+    equations = np.unique(np.round(equations, 9), axis=0)
+    # Rounding may leave two copies of one face that differ in the last digit.
+    distinct = [equations[0]]
+    for equation in equations[1:]:
+        if all(np.abs(equation - other).max() > 1e-6 for other in distinct):
+            distinct.append(equation)
+    planes = np.array(distinct)
+    # The offsets are taken from the corners again so that the rounding above moves no face inward.
+    normals = planes[:, :3] / np.linalg.norm(planes[:, :3], axis=1, keepdims=True)
+    offsets_m = (vertices_m @ normals.T).max(axis=0)
+    return Solid(vertices_m, normals, offsets_m, np.asarray(colour, dtype=np.float64), texture)
+
+
+def frustum(
+    low: tuple[float, float, float, float],
+    high: tuple[float, float, float, float],
+    heights_m: tuple[float, float],
+    colour: tuple[float, float, float],
+    texture: Texture = Texture.PLAIN,
+) -> Solid:
+    """A box that may narrow upwards: rectangles (x0, y0, x1, y1) at the two heights, metres."""
+    corners = [
+        (x, y, z)
+        for (x0, y0, x1, y1), z in zip((low, high), heights_m, strict=True)
+        for x in (x0, x1)
+        for y in (y0, y1)
+    ]
+    return hull(np.array(corners), colour, texture)
+
+
+def box(
+    low_m: tuple[float, float, float],
+    high_m: tuple[float, float, float],
+    colour: tuple[float, float, float],
+    texture: Texture = Texture.PLAIN,
+) -> Solid:
+    """An upright box between two corners of the object frame, metres."""
+    rectangle = (low_m[0], low_m[1], high_m[0], high_m[1])
+    return frustum(rectangle, rectangle, (low_m[2], high_m[2]), colour, texture)
+
+
+def pillar(
+    radii_m: tuple[float, float],
+    heights_m: tuple[float, float],
+    colour: tuple[float, float, float],
+    texture: Texture = Texture.PLAIN,
+    sides: int = 8,
+) -> Solid:
+    """An upright cylinder or cone stump of ``sides`` faces about the z axis: radii and heights of its two ends, metres."""
+    angles = 2.0 * np.pi * (np.arange(sides) + 0.5) / sides
+    rings = [
+        np.column_stack([radius * np.cos(angles), radius * np.sin(angles), np.full(sides, height)])
+        for radius, height in zip(radii_m, heights_m, strict=True)
+    ]
+    return hull(np.concatenate(rings), colour, texture)
+
+
+def ball(
+    centre_m: tuple[float, float, float],
+    radii_m: tuple[float, float, float],
+    colour: tuple[float, float, float],
+    texture: Texture = Texture.PLAIN,
+) -> Solid:
+    """An ellipsoid as an icosahedron (20 faces) whose corners lie on it."""
+    golden = (1.0 + 5.0**0.5) / 2.0
+    corners = [(0.0, a, b * golden) for a in (-1.0, 1.0) for b in (-1.0, 1.0)]
+    corners = np.array([np.roll(corner, shift) for corner in corners for shift in range(3)])
+    corners /= np.linalg.norm(corners[0])
+    return hull(corners * radii_m + centre_m, colour, texture)

@@ -96,18 +96,21 @@ we weather well were west wet what when where whether which while who whole why 
 within without work worker would wrong yard yes yet you young zebra zero zone
 """.split()
 TEMPLATES = [
-    'What do you see?', 'Describe the scene.', 'What is {place}?', 'Is there a {thing} {place}?', 'Is the {thing} {motion}?',
+    'What do you see?', 'Describe the scene.', 'What is {place}?', 'Is there a {thing} {place}?',
+    'Is the {thing} {motion}?',
     'How many {thing}s are there?', 'How many {thing}s are {place}?', 'How many objects are within {number} meters?',
     'Where is the nearest {thing}?', 'How far is the nearest {thing}?', 'What is the {color} {thing} {place} doing?',
-    'What should the ego vehicle do next?', 'What should we do if a {thing} appears {place}?', 'Why should we {action}?',
-    'Can we {action}?', 'Is it safe to {action}?', 'What will happen in the next {number} seconds?',
+    'What should the ego vehicle do next?', 'What should we do if a {thing} appears {place}?',
+    'Why should we {action}?', 'Can we {action}?', 'Is it safe to {action}?',
+    'What will happen in the next {number} seconds?',
     'What will the {thing} {place} do?', 'What is at position ({decimal}, {decimal})?', 'Which objects are {motion}?',
     'What are the important objects in the current scene?', 'What is the future state of the {thing} {place}?',
     'Please describe the current scene of the surrounding cameras.', 'assign scores to trajectory anchors',
     'Answer questions about the street scene around the ego vehicle.', 'Yes, there is one.', 'No, there is none.',
     'Yes, a {color} {thing} is {motion} {place}.', 'No, there is no {thing} {place}.', 'There are {number} {thing}s.',
     'There are {number} {thing}s and {number} {thing}s {place}.', 'The nearest {thing} is {decimal} meters {place}.',
-    'The {color} {thing} {place} is {motion}.', 'It is at ({decimal}, {decimal}).', 'The ego vehicle should {action}, because {reason}.',
+    'The {color} {thing} {place} is {motion}.', 'It is at ({decimal}, {decimal}).',
+    'The ego vehicle should {action}, because {reason}.',
     'We should {action} because {reason}.', 'A {thing} will be {motion} {place} in {number} seconds.', 'I do not know.',
     'Going straight. The speed is {decimal} meters per second.', 'The {thing} is occluded by the {thing}.',
 ]  # fmt: skip

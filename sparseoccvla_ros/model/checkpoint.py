@@ -22,6 +22,7 @@ from sparseoccvla_ros.model.config import VLAConfig, config_to_yaml, load_model_
 MODEL_FILE = 'model.safetensors'
 CONFIG_FILE = 'config.yaml'
 TOKENIZER_FOLDER = 'tokenizer'
+PARTS = ('perception', 'language', 'planner')
 #: Names shown of a long list of names that do not fit.
 SHOWN = 8
 
@@ -90,21 +91,20 @@ def load_checkpoint(directory: Path, parts: Mapping[str, nn.Module], config: VLA
         module.load_state_dict(own, strict=True)
 
 
-PARTS = ('perception', 'language', 'planner')
-
-
 def _require_same_model(directory: Path, stored: VLAConfig, config: VLAConfig) -> None:
     """Compare all of two configurations but the precision, which the same weights may be run in."""
+    expected, found = dict(_leaves(config)), dict(_leaves(stored))
     differences = [
-        f'{key}: expected {wanted}, found {found}'
-        for (key, wanted), (_, found) in zip(_leaves(config), _leaves(stored), strict=False)
-        if wanted != found and key != 'precision'
+        f'{key}: expected {expected.get(key)}, found {found.get(key)}'
+        for key in {**expected, **found}
+        if expected.get(key) != found.get(key) and key != 'precision'
     ]
     if differences:
         raise CheckpointError(f'{directory} holds another model: {"; ".join(differences[:SHOWN])}')
 
 
 def _leaves(value: Any, prefix: str = '') -> list[tuple[str, Any]]:
+    """Dotted keys and values of nested dataclasses."""
     if not dataclasses.is_dataclass(value):
         return [(prefix, value)]
     return [

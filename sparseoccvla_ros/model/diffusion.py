@@ -1,8 +1,8 @@
 """The truncated diffusion of trajectories: normalization and schedule (DiffusionDrive, arXiv 2411.15139).
 
-Of the two published variants this is the one over positions (NAVSIM): its range (-1.2..55.7 m ahead, 20 m to the right to
-26 m to the left) holds 3 s at up to 18.5 m/s, while the variant over displacements clamps everything above 15.2 m/s,
-which real anchors exceed.
+Of the two published variants this is the one over positions (NAVSIM): its range (-1.2..55.7 m ahead, 20 m to the right
+to 26 m to the left) holds 3 s at up to 18.5 m/s, while the variant over displacements (nuScenes) clamps everything
+above 15.2 m/s, which real anchors exceed.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def denormalize(normalized: Tensor) -> Tensor:
 class TruncatedSchedule:
     """Noise is put on at one small timestep and taken off in a few steps from another, as published models do.
 
-    The published schedule has two oddities, kept because trained planners depend on them: the first step's timestep
-    (10 of 1000 with two steps) is above the noise's (8); and each step moves the sample by one timestep only, though the
-    network is next told a much lower one.
+    The published schedule has two oddities, kept to match published behaviour: the first step's timestep (10 of 1000
+    with two steps) is above the noise's (8); and each step moves the sample by one timestep only, though the network is
+    next told a much lower one.
     """
 
     def __init__(self, steps: int, noise_timestep: int, step_window: int) -> None:

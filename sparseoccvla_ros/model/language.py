@@ -93,7 +93,7 @@ class SceneLanguage(nn.Module):
         """Run the language model over [B, L, D], after what ``past`` holds of the same B.
 
         Returns:
-            hidden states float32 [B, L, D], final norm applied, and the keys and values of past and new tokens together.
+            hidden states float32 [B, L, D], final norm applied; keys and values of past and new tokens together.
 
         Raises:
             ValueError: past and new tokens together exceed the context; nothing is ever truncated.

@@ -1,8 +1,8 @@
 """The sparse occupancy encoder: queries with points, refined coarse to fine (OPUS, arXiv 2409.09350).
 
-Letters: B samples, V views (frame-major), T frames, Q queries, C query width, P points per query of a layer's input, G groups.
-Points are metres in the ego frame of the scene. Modules are named as in released OPUS checkpoints where the
-structure is the same.
+Letters: B samples, V views (frame-major), T frames, Q queries, C query width, P points per query of a layer's input,
+G groups. Points are metres in the ego frame of the scene. Modules are named as in released OPUS checkpoints where the
+structure is the same; :mod:`~sparseoccvla_ros.model.opus` has the other names.
 """
 
 from __future__ import annotations
@@ -183,14 +183,16 @@ class OccupancyEncoder(nn.Module):
             EncoderLayer(config, rule, space, image_width, levels, layer)
             for layer in range(len(config.points_per_layer))
         )
-        range_m = torch.tensor(space.range_m, dtype=torch.float32)
+        # float64, so that a float64 run of the module is exact: 5.4 m rounded to float32 moves logits by 2e-4
+        range_m = torch.tensor(space.range_m, dtype=torch.float64)
         self.register_buffer('low_m', range_m[:3], persistent=False)
         self.register_buffer('size_m', range_m[3:] - range_m[:3], persistent=False)
 
     @property
     def initial_points_m(self) -> Tensor:
         """Where the queries start, [Q, 1, 3]."""
-        return (self.init_points.weight * self.size_m + self.low_m)[:, None]
+        fractions = self.init_points.weight
+        return (fractions * self.size_m.to(fractions.dtype) + self.low_m.to(fractions.dtype))[:, None]
 
     def forward(self, levels: tuple[Tensor, ...], image_from_ego: Tensor, view_mask: Tensor) -> EncoderOutput:
         """Encode one scene per sample.
@@ -212,11 +214,12 @@ class OccupancyEncoder(nn.Module):
         table = feature_table(levels, self.groups)
         points_m = self.initial_points_m.expand(B, -1, -1, -1)
         image_from_ego = image_from_ego.to(points_m.dtype)
+        low_m, size_m = self.low_m.to(points_m.dtype), self.size_m.to(points_m.dtype)
         query = points_m.new_zeros(B, points_m.shape[1], self.width)
         all_points, all_logits = [], []
         for layer in self.layers:
             points_m = points_m.detach()  # each layer learns from its own loss, not through the next one's sampling
-            fractions = (points_m - self.low_m) / self.size_m
+            fractions = (points_m - low_m) / size_m
             query, points_m, logits = layer(query, points_m, fractions, table, image_from_ego, view_mask)
             all_points.append(points_m)
             all_logits.append(logits)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from sparseoccvla_ros.model.backbone import ImageBackbone
@@ -43,6 +42,7 @@ class OccupancyPerception(nn.Module):
         """
         scores, labels = output.logits[-1].sigmoid().flatten(1, 2).max(dim=-1)  # [B, Q * P]
         points_m = output.points_m[-1].flatten(1, 2)
-        low_m, high_m = self.encoder.low_m, self.encoder.low_m + self.encoder.size_m
+        low_m = self.encoder.low_m.to(points_m.dtype)
+        high_m = low_m + self.encoder.size_m.to(points_m.dtype)
         keep = (scores > score_threshold) & ((points_m >= low_m) & (points_m < high_m)).all(-1)
         return [(points_m[b][k], labels[b][k], scores[b][k]) for b, k in enumerate(keep.unbind())]

@@ -1,7 +1,7 @@
 """Anchor scores from the language model's reading, and refinement of the anchors by a short diffusion.
 
-Letters: B samples, K = commands x modes candidates, Q queries, C query width, R reasoning tokens, D language width, W planner
-width.
+Letters: B samples, K = commands x modes candidates, Q queries, C query width, R reasoning tokens, D language width,
+W planner width.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ EGO_STATE_SCALE = (10.0, 2.0, 0.3)
 class PlannerOutput:
     """All candidates, command by command (RIGHT, LEFT, STRAIGHT) and mode by mode as the anchors.
 
-    ``scores`` [B, K], 0..1; ``waypoints_ego_m`` [B, K, 6, 2], x forward and y left of the scene's ego frame, at 0.5 s steps.
+    ``scores`` [B, K], 0..1; ``waypoints_ego_m`` [B, K, 6, 2], x forward and y left in the scene's ego frame, at 0.5 s
+    steps.
     """
 
     scores: Tensor
@@ -55,8 +56,8 @@ class StagedLayer(nn.Module):
 class TrajectoryPlanner(nn.Module):
     """Scores and refines all candidates of all commands in one batch; the gate chooses outside the network.
 
-    The network answers with a correction of the anchor, whose last layer starts at zero: an untrained planner returns its
-    anchors exactly, whatever the noise.
+    The network answers with a correction of the anchor, whose last layer starts at zero: an untrained planner returns
+    its anchors exactly, whatever the noise.
     """
 
     def __init__(self, config: VLAConfig) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
@@ -13,6 +12,7 @@ from rosbags.typesys.store import Typestore
 from sparseoccvla_ros.data.ego_odometry import OdometrySample
 from sparseoccvla_ros.data.nuscenes import LIDAR_COLUMNS, NuScenesError, SensorFrame, load_lidar_points
 from sparseoccvla_ros.geometry import translation_and_quat_xyzw
+from sparseoccvla_ros.sensors.decode import CameraFault, decode_compressed
 
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
@@ -115,9 +115,10 @@ def raw_image(frame: SensorFrame, frame_id: str) -> object:
     """
     content = frame.read_bytes()
     _image_format(content, frame)
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise NuScenesError(f'{frame.channel} file {frame.path} of sample_data {frame.token} cannot be decoded')
+    try:
+        image = decode_compressed(content)
+    except CameraFault as error:
+        raise NuScenesError(f'{frame.channel} file {frame.path} of sample_data {frame.token}: {error}') from error
     height_px, width_px = image.shape[:2]
     return _make(
         IMAGE,

@@ -246,6 +246,14 @@ def test_bad_image_leaves_nothing_behind(layout, tmp_path, damage):
     assert list((tmp_path / 'bags').iterdir()) == []
 
 
+def test_corrupt_image_cannot_become_a_raw_one(layout, tmp_path):
+    tables = layout.read()
+    file = tables.camera_frames('scene-0001')[0].path
+    file.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(NuScenesError, match=rf'{file.name}.*corrupt_image'):
+        write_scene_bag(tables, 'scene-0001', tmp_path / 'b', load_preset('default_raw'))
+
+
 def test_camera_without_calibration_is_named(layout, tmp_path):
     layout.row('calibrated_sensor', token='k-CAM_BACK')['camera_intrinsic'] = []
     with pytest.raises(NuScenesError, match=r'CAM_BACK.*no camera_intrinsic'):

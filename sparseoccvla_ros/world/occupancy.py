@@ -26,7 +26,7 @@ LIDAR_VIEW_PX = 256
 
 @dataclass(frozen=True)
 class OccupancyLabels:
-    """Occ3D-nuScenes labels in the ego frame: uint8 [200, 200, 16] each; ``semantics`` 0..17 (17 free), masks 0 or 1."""
+    """Occ3D-nuScenes labels in the ego frame, uint8 [200, 200, 16]: ``semantics`` 0..17 (17 free), masks 0 or 1."""
 
     semantics: np.ndarray
     mask_camera: np.ndarray
@@ -58,9 +58,7 @@ class OccupancyLabeller:
 
     def __init__(self, renderer: Renderer, rig: Rig) -> None:
         self._renderer = renderer
-        axes = [
-            low + (np.arange(count) + 0.5) * VOXEL_M for low, count in zip(RANGE_M[:3], GRID_SHAPE, strict=True)
-        ]
+        axes = [low + (np.arange(count) + 0.5) * VOXEL_M for low, count in zip(RANGE_M[:3], GRID_SHAPE, strict=True)]
         centres_m = np.stack(np.meshgrid(*axes, indexing='ij'), axis=-1).reshape(-1, 3)
         self._ground_m = np.stack(np.meshgrid(*axes[:2], indexing='ij')).reshape(2, -1)
         self._candidates = {item.camera.name: _candidates(item.camera, centres_m) for item in rig.cameras}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def overlapping_pairs(world_from_object: np.ndarray, sizes_m: np.ndarray, clearance_m: float = 0.0) -> list[tuple[int, int]]:
+def overlapping_pairs(
+    world_from_object: np.ndarray, sizes_m: np.ndarray, clearance_m: float = 0.0
+) -> list[tuple[int, int]]:
     """Pairs (i, j), i < j, of footprints that overlap; exact, by separating axes.
 
     Args:

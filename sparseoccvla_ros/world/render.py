@@ -30,8 +30,8 @@ class Hits:
     """First thing that each pixel's ray meets, all [H, W].
 
     ``inverse_depth`` in 1/m along the optical axis (0: sky), ``solid`` index into the renderer's solids (``GROUND``,
-    ``SKY``), ``face`` index of the solid's plane. ``full_px`` [things]: pixels that each thing would cover in this image
-    if nothing stood before it.
+    ``SKY``), ``face`` index of the solid's plane. ``full_px`` [things]: pixels that each annotated thing would cover in
+    this image if nothing stood before it.
     """
 
     inverse_depth: np.ndarray
@@ -44,8 +44,8 @@ class Hits:
 class Capture:
     """What one camera sees at one time.
 
-    ``rgb`` uint8 [H, W, 3]; ``depth_m`` float64 [H, W] along the optical axis, inf for sky; ``label`` uint8 [H, W] Occ3D
-    classes, 17 for sky; ``thing`` int32 [H, W] index into the scene's things, -1 for ground and sky; ``full_px``
+    ``rgb`` uint8 [H, W, 3]; ``depth_m`` float64 [H, W] along the optical axis, inf for sky; ``label`` uint8 [H, W]
+    Occ3D classes, 17 for sky; ``thing`` int32 [H, W] index into the scene's things, -1 for ground and sky; ``full_px``
     [things] as in :class:`Hits`.
     """
 

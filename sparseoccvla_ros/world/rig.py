@@ -59,7 +59,9 @@ def load_rig(path: Path, width_px: int, height_px: int, vehicle: int, seed: int)
     cropped_px = config['image_height_px'] * scale - height_px
     if cropped_px < -1e-6:
         tallest = int(config['image_height_px'] * scale)
-        raise ValueError(f'image height {height_px} px is impossible at width {width_px} px: at most {tallest} px expected')
+        raise ValueError(
+            f'image height {height_px} px is impossible at width {width_px} px: at most {tallest} px expected'
+        )
     # A stream of its own, so that a car is the same in every scene of a world.
     rng = np.random.default_rng([seed, 7919, vehicle])
     spread = config['spread']

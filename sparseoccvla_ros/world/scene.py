@@ -50,7 +50,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Scene:
-    """A street over time. The world frame is x forward along the street's start, y left, z up, ground at z = 0, metres."""
+    """A street over time. World frame: x along the street's start, y left, z up, ground at z = 0, metres."""
 
     name: str
     description: str
@@ -246,7 +246,11 @@ def _lane(
         add(start + gap + rng.uniform(30.0, 60.0), 1.05)
         if manoeuvre is Manoeuvre.FOLLOW:
             begin = rng.uniform(3.0, 6.0)
-            slow = {'slow_from_s': begin, 'slow_until_s': begin + rng.uniform(5.0, 8.0), 'slow_mps': rng.uniform(1.5, 5.0)}
+            slow = {
+                'slow_from_s': begin,
+                'slow_until_s': begin + rng.uniform(5.0, 8.0),
+                'slow_mps': rng.uniform(1.5, 5.0),
+            }
             add(start + gap, 0.95, **slow)
         else:
             add(start + gap, 1.0)

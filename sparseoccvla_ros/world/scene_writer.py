@@ -157,9 +157,7 @@ class SceneWriter:
             'filename': filename,
         }
 
-    def _annotate(
-        self, sample: Row, time_s: float, captures: list[Capture], annotations: dict[int, list[Row]]
-    ) -> None:
+    def _annotate(self, sample: Row, time_s: float, captures: list[Capture], annotations: dict[int, list[Row]]) -> None:
         """A box for each agent of which at least one pixel is seen. Sweeps differ by up to 43 ms from its time."""
         full_px = sum(capture.full_px for capture in captures)
         seen_px = sum(

@@ -17,6 +17,7 @@ from sparseoccvla_ros.world.things import (
     crossing_sign,
     hedge,
     lamp,
+    thicket,
     tree,
     truck,
 )
@@ -43,6 +44,7 @@ def scenery(rng: np.random.Generator, street: Street, city: City) -> list[Thing]
         things += _buildings(rng, street, city, side, setback_m)
         things += _trees(rng, street, city, side, setback_m)
         s_m = rng.uniform(5.0, 30.0) if side > 0.0 else rng.uniform(20.0, 45.0)
+        things += _woods(rng, street, side)
         while s_m < street.centreline.length_m:
             things.append(_still(street, lamp(side), s_m, side * (street.kerb_m + 0.45)))
             s_m += rng.uniform(28.0, 34.0)
@@ -87,6 +89,18 @@ def _trees(rng: np.random.Generator, street: Street, city: City, side: float, se
         if abs(s_m - street.crossing_s_m) > CROSSING_CLEARANCE_M:
             things.append(_still(street, tree(rng, clear_m), s_m, side * d_m))
         s_m += city.tree_spacing_m * rng.uniform(0.7, 1.4)
+    return things
+
+
+def _woods(rng: np.random.Generator, street: Street, side: float) -> list[Thing]:
+    """A broken line of wood far behind the houses, so that the view through the gaps is not an empty plain."""
+    things = []
+    s_m = rng.uniform(-10.0, 10.0)
+    while s_m < street.centreline.length_m:
+        length = rng.uniform(14.0, 26.0)
+        if rng.random() < 0.8:
+            things.append(_still(street, thicket(rng, length), s_m, side * rng.uniform(46.0, 54.0)))
+        s_m += length * rng.uniform(0.8, 1.2)
     return things
 
 

@@ -100,7 +100,7 @@ def pillar(
     texture: Texture = Texture.PLAIN,
     sides: int = 8,
 ) -> Solid:
-    """An upright cylinder or cone stump of ``sides`` faces about the z axis: radii and heights of its two ends, metres."""
+    """An upright cylinder or cone stump of ``sides`` faces about z: radii and heights of its two ends, metres."""
     angles = 2.0 * np.pi * (np.arange(sides) + 0.5) / sides
     rings = [
         np.column_stack([radius * np.cos(angles), radius * np.sin(angles), np.full(sides, height)])

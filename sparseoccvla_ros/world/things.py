@@ -54,7 +54,7 @@ class State:
 class Thing:
     """A body and its motion. ``state_at`` is a pure function of the time in seconds since the scene's start.
 
-    ``still`` marks what never moves; ``annotated`` what gets a box in the data set; ``parked`` a vehicle without driver.
+    ``still`` marks what never moves, ``annotated`` what gets a box in the data set, ``parked`` a driverless vehicle.
     """
 
     shape: Shape
@@ -154,6 +154,16 @@ def hedge(rng: np.random.Generator, length: float) -> Shape:
         (length, 0.8, height),
         (box((-0.5 * length, -0.4, 0.0), (0.5 * length, 0.4, height), green, Texture.FOLIAGE),),
     )
+
+
+def thicket(rng: np.random.Generator, length: float) -> Shape:
+    """A stretch of wood in the distance."""
+    height, half = rng.uniform(4.0, 8.0), 0.5 * length
+    green = tuple(np.array((0.17, 0.30, 0.13)) * rng.uniform(0.85, 1.2))
+    wood = frustum(
+        (-half, -3.0, half, 3.0), (-0.8 * half, -1.2, 0.8 * half, 1.2), (0.0, height), green, Texture.FOLIAGE
+    )
+    return Shape(VEGETATION, (length, 6.0, height), (wood,))
 
 
 def lamp(side: float) -> Shape:

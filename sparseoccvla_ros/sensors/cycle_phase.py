@@ -42,9 +42,9 @@ def learn_phase(
 ) -> CyclePhase:
     """Find the offsets that explain ``stamps`` (any order, not empty) best.
 
-    Each camera that could open the cycle gives one hypothesis. It is scored by the sums over the
-    sets of their size cubed times the pause to the next cycle. ``current_offsets_ns`` are kept (refined) unless another hypothesis is ``HYSTERESIS``
-    times as good, so that a rig whose cameras fire evenly, where every cut is as good, does not flip.
+    Each camera that could open the cycle gives one hypothesis. It is scored by the sum over the sets of their size
+    cubed times the pause to the next cycle. ``current_offsets_ns`` are kept (refined) unless another hypothesis is
+    ``HYSTERESIS`` times as good, so that a rig whose cameras fire evenly, where every cut is as good, does not flip.
 
     Args:
         stamps: recent messages, a few cycles of them.

@@ -14,7 +14,7 @@ import numpy as np
 Buffer = bytes | bytearray | memoryview | array | np.ndarray
 
 MAX_SIDE_PX = 16_384
-MAX_PIXELS = 64_000_000  # 8K video has 33 million; a bomb of a few bytes can declare 4 billion
+MAX_PIXELS = 36_000_000  # 8K video has 33 million; a bomb of a few bytes can declare 4 billion
 
 _REDUCED_FLAG = {
     1: cv2.IMREAD_COLOR,

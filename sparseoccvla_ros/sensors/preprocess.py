@@ -69,13 +69,9 @@ class ImageFit:
                 'wrong_size',
                 f'image {found[1]} x {found[0]} px, camera info says {self.width_px} x {self.height_px} px',
             )
-        # area averaging and OpenCV's linear interpolation both scale coordinates from the image's corner
-        shrinks = found[1] >= self.out_width_px
-        scaled = cv2.resize(
-            image,
-            (self.out_width_px, self.scaled_height_px),
-            interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
-        )
+        # Both scale coordinates from the image's corner. Linear is 5 times as fast and, this near to 1:1, as good.
+        interpolation = cv2.INTER_AREA if found[1] >= 2 * self.out_width_px else cv2.INTER_LINEAR
+        scaled = cv2.resize(image, (self.out_width_px, self.scaled_height_px), interpolation=interpolation)
         return np.ascontiguousarray(scaled[self.cut_px :])
 
     def intrinsics(self, intrinsics_px: np.ndarray) -> np.ndarray:

@@ -119,7 +119,7 @@ def test_what_is_no_image_is_refused(data, reason):
 def test_random_bytes_never_raise_anything_else():
     rng = np.random.default_rng(0)
     jpeg, png = encoded(smooth_image(32, 48)), encoded(smooth_image(32, 48), '.png')
-    for _ in range(300):
+    for _ in range(100):
         data = bytearray(rng.choice([jpeg, png]) if rng.uniform() < 0.8 else rng.bytes(200))
         for at in rng.integers(0, len(data), rng.integers(1, 8)):
             data[at] = rng.integers(256)
@@ -133,7 +133,7 @@ def test_random_bytes_never_raise_anything_else():
 
 def test_a_bomb_is_refused_by_its_header():
     assert reason_of(decode_compressed, png_header(60_000, 60_000)) == 'image_too_large'
-    assert reason_of(decode_compressed, png_header(16_000, 16_000)) == 'image_too_large'
+    assert reason_of(decode_compressed, png_header(8_000, 8_000)) == 'image_too_large'
     jpeg = bytearray(encoded(smooth_image()))
     at = jpeg.index(b'\xff\xc0')
     jpeg[at + 5 : at + 9] = struct.pack('>HH', 65_535, 65_535)

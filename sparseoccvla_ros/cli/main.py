@@ -2,6 +2,12 @@
 
 import typer
 
+from sparseoccvla_ros.cli.ask import ask
+from sparseoccvla_ros.cli.bag import bag
+from sparseoccvla_ros.cli.replay import replay
+from sparseoccvla_ros.cli.up import up
+from sparseoccvla_ros.cli.world import world
+
 app = typer.Typer(
     name='sparseoccvla',
     help='Sparse occupancy, questions and trajectories from surround cameras.',
@@ -9,10 +15,8 @@ app = typer.Typer(
     add_completion=False,
 )
 
-
-@app.callback()
-def sparseoccvla() -> None:
-    """Keeps the sub-command names even while there is only one of them."""
+for command in (world, bag, replay, up, ask):
+    app.command()(command)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Check a synthetic data set with the official nuscenes-devkit; run by check_world_with_devkit.sh in its environment."""
+"""Check a synthetic data set with the official nuscenes-devkit; check_world_with_devkit.sh runs it."""
 
 import sys
 from pathlib import Path

@@ -54,8 +54,8 @@ class Centreline:
         )
 
     def _at(self, table: np.ndarray, s_m: np.ndarray) -> np.ndarray:
-        position = np.clip(s_m / self.STEP_M, 0.0, len(table) - 1.001)
-        index = position.astype(np.int64)
+        position = np.clip(s_m / self.STEP_M, 0.0, len(table) - 1.0)
+        index = np.minimum(position.astype(np.int64), len(table) - 2)
         fraction = position - index
         return table[index] * (1.0 - fraction) + table[index + 1] * fraction
 
@@ -70,8 +70,8 @@ class Centreline:
     def pose(self, s_m: float, d_m: float, turn_rad: float = 0.0) -> np.ndarray:
         """``world_from_object`` [4, 4] of an object at (s, d) that faces ``turn_rad`` left of the curve's direction."""
         # Plain numbers: this runs for every moving thing in every image, where numpy's calls would cost ten times more.
-        position = min(max(s_m / self.STEP_M, 0.0), len(self.x_m) - 1.001)
-        index = int(position)
+        position = min(max(s_m / self.STEP_M, 0.0), len(self.x_m) - 1.0)
+        index = min(int(position), len(self.x_m) - 2)
         fraction = position - index
         x, y, heading = (
             float(table[index]) * (1.0 - fraction) + float(table[index + 1]) * fraction

@@ -1,0 +1,167 @@
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sparseoccvla_ros.data.nuscenes import NuScenesTables
+from sparseoccvla_ros.data.occ3d import FREE, GRID_SHAPE
+from sparseoccvla_ros.geometry import inverse
+from sparseoccvla_ros.world import writer
+from sparseoccvla_ros.world.tables import TABLES
+from sparseoccvla_ros.world.writer import WorldRequest, parse_size, write_world
+
+SMALL = WorldRequest(scenes=2, seed=7, width_px=96, height_px=32, sweep_hz=4, seconds=1.5)
+
+
+def digests(root: Path) -> dict[str, str]:
+    files = sorted(path for path in root.rglob('*') if path.is_file())
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope='module')
+def world(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp('world') / 'data'
+    done = []
+    summary = write_world(out, SMALL, workers=1, on_scene=done.append)
+    assert done == [1, 2]
+    assert (summary.scenes, summary.keyframes) == (2, 6)
+    # Three keyframes and two sweeps between them, six cameras, two scenes.
+    assert summary.images == 5 * 6 * 2
+    return out
+
+
+def rows(root: Path, table: str) -> list[dict]:
+    return json.loads((root / 'v1.0-world' / f'{table}.json').read_text())
+
+
+def test_the_same_seed_gives_the_same_bytes_in_one_process_or_two(world, tmp_path):
+    write_world(tmp_path / 'again', SMALL, workers=2)
+    assert digests(tmp_path / 'again') == digests(world)
+
+
+def test_another_seed_gives_other_images(world, tmp_path):
+    write_world(tmp_path / 'other', WorldRequest(1, 8, 96, 32, 2, 1.0), workers=1)
+    assert not set(digests(tmp_path / 'other').values()) & {
+        value for name, value in digests(world).items() if name.endswith('.jpg')
+    }
+
+
+def test_every_reference_in_the_tables_leads_somewhere(world):
+    tables = {name: rows(world, name) for name in TABLES}
+    tokens = {name: {row['token'] for row in table} for name, table in tables.items()}
+    for name, table in tables.items():
+        assert len(tokens[name]) == len(table), name
+        for row in table:
+            for key, value in row.items():
+                target = {'first_sample': 'sample', 'last_sample': 'sample'}.get(key.removesuffix('_token'))
+                target = target or ('sample_annotation' if 'annotation_token' in key else key.removesuffix('_token'))
+                if key.endswith('_token'):
+                    assert value in tokens[target], (name, key)
+                if key in ('prev', 'next') and value:
+                    assert value in tokens[name]
+            for value in row.get('attribute_tokens', []):
+                assert value in tokens['attribute']
+    for row in tables['sample_data']:
+        image = cv2.imread(str(world / row['filename']))
+        assert image.shape == (row['height'], row['width'], 3) == (32, 96, 3)
+        assert row['filename'].startswith('samples/' if row['is_key_frame'] else 'sweeps/')
+    for row in tables['map']:
+        assert (world / row['filename']).is_file()
+        assert set(row['log_tokens']) <= tokens['log']
+
+
+def test_our_reader_serves_it(world):
+    tables = NuScenesTables(world, 'v1.0-world')
+    assert tables.scene_names == ('scene-0001', 'scene-0002')
+    scene = tables.scene('scene-0001')
+    assert [sample.stamp_ns - scene.samples[0].stamp_ns for sample in scene.samples] == [0, 500_000_000, 1_000_000_000]
+    first = scene.samples[0]
+    assert len(first.sensors) == 6
+    offsets = np.array([frame.stamp_ns - first.stamp_ns for frame in first.sensors.values()])
+    assert offsets.min() == -43_000_000
+    assert offsets.max() == 0
+    frames = tables.camera_frames('scene-0001')
+    assert len(frames) == 30
+    fronts = [frame for frame in frames if frame.channel == 'CAM_FRONT']
+    assert np.diff([frame.stamp_ns for frame in fronts]).tolist() == [250_000_000] * 4
+    assert [frame.is_key_frame for frame in fronts] == [True, False, True, False, True]
+    # Each image has the ego's pose of its own time: the cameras of one cycle differ where the car moves.
+    moved = inverse(first.sensors['CAM_FRONT_LEFT'].global_from_ego) @ first.sensors['CAM_BACK_LEFT'].global_from_ego
+    assert moved[0, 3] > 0.0 or 'wait' in scene.description
+
+
+def test_boxes_move_as_their_attributes_say(world):
+    names = {row['token']: row['name'] for row in rows(world, 'attribute')}
+    boxes = {row['token']: row for row in rows(world, 'sample_annotation')}
+    assert len(boxes) > 20
+    for row in boxes.values():
+        following = boxes.get(row['next'])
+        if following is None:
+            continue
+        moved_m = np.linalg.norm(np.subtract(following['translation'], row['translation']))
+        attribute = names[row['attribute_tokens'][0]]
+        if attribute in ('vehicle.parked', 'pedestrian.standing'):
+            assert moved_m < 0.8
+        assert row['size'][2] == pytest.approx(2.0 * row['translation'][2])
+
+
+def test_labels_are_written_in_occ3d_form(world):
+    for sample in rows(world, 'sample'):
+        path = next(world.glob(f'gts/*/{sample["token"]}/labels.npz'))
+        with np.load(path) as labels:
+            assert set(labels.files) == {'semantics', 'mask_camera', 'mask_lidar'}
+            for name in labels.files:
+                assert labels[name].shape == GRID_SHAPE
+                assert labels[name].dtype == np.uint8
+            assert labels['semantics'].max() == FREE
+            assert set(np.unique(labels['mask_camera'])) == {0, 1}
+
+
+def test_an_existing_folder_is_left_alone(world, tmp_path):
+    before = digests(world)
+    with pytest.raises(FileExistsError, match='exists; nothing is overwritten'):
+        write_world(world, SMALL)
+    assert digests(world) == before
+    (tmp_path / 'left.partial').mkdir()
+    with pytest.raises(FileExistsError, match=r'left\.partial exists'):
+        write_world(tmp_path / 'left', SMALL)
+
+
+@pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), KeyboardInterrupt()])
+def test_a_failed_or_interrupted_run_leaves_nothing(tmp_path, monkeypatch, error):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(writer, 'write_scene', fail)
+    with pytest.raises(type(error)):
+        write_world(tmp_path / 'data', SMALL, workers=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'scenes': 0}, 'scenes is 0; 1 to 10000 expected'),
+        ({'seed': -1}, 'seed is -1; 0 to 4294967295 expected'),
+        ({'sweep_hz': 5}, 'sweep_hz is 5; one of 2, 4, 6, 8, 10, 12 expected'),
+        ({'seconds': 0.5}, 'seconds is 0.5; 1 to 300 expected'),
+        ({'seconds': float('nan')}, 'seconds is nan; 1 to 300 expected'),
+        ({'width_px': 8}, 'size is 8x128; a width of 32 to 3200 px'),
+        ({'height_px': 300}, 'image height 300 px is impossible at width 352 px: at most 198 px expected'),
+        ({'city': 'oz'}, "unknown city 'oz'; expected one of harbour, oldtown, suburb"),
+    ],
+)
+def test_impossible_parameters_are_refused_with_the_value(change, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        WorldRequest(**{'scenes': 1, 'seed': 0} | change)
+
+
+def test_sizes_are_read_from_text():
+    assert parse_size('704x256') == (704, 256)
+    for text in ('704', '704x', '704X256', '-1x5', '7.5x2', ''):
+        with pytest.raises(ValueError, match='WIDTHxHEIGHT in pixels expected'):
+            parse_size(text)

@@ -171,6 +171,19 @@ def test_every_own_message_round_trips_through_rclpy(project_root):
         assert serialization.deserialize_message(ours, message_class) == message_class(), name
 
 
+def test_padding_after_an_empty_last_sequence():
+    """Alignment to 8 after the length of an empty float64 sequence, as rmw_fastrtps writes it."""
+    store = get_typestore(Stores.ROS2_KILTED)
+    state = store.types['sensor_msgs/msg/JointState'](
+        header=_header(store, 5, 'abc'), name=[], position=np.zeros(0), velocity=np.zeros(0), effort=np.zeros(0)
+    )
+    exact = bytes(store.serialize_cdr(state, 'sensor_msgs/msg/JointState'))
+    for padding in (b'', b'\x70\x80\x7b\x51'):
+        decoded = decode(RawMessage('/x', 'sensor_msgs/msg/JointState', 0, 5, exact + padding))
+        assert decoded.header.frame_id == 'abc'
+        assert len(decoded.effort) == 0
+
+
 def test_bytes_of_another_type_are_refused():
     with pytest.raises(BagError, match=r'/DrivingCommand: not a sparseoccvla_ros/msg/DrivingCommand'):
         decode(_recorded('DrivingCommand', bytes(100)))

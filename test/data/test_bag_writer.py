@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from rosbags.rosbag2.storage_mcap import McapReader
 
 from sparseoccvla_ros.data.bag_reader import BagError, BagReader
 from sparseoccvla_ros.data.bag_writer import write_scene_bag
@@ -63,6 +64,16 @@ def test_order_is_by_stamp_and_what_others_need_comes_first(bag):
         '/CAM_FRONT/image_rect/compressed',
     ]
     assert all(m.header_stamp_ns == m.log_stamp_ns for m in messages if not m.topic.startswith('/tf'))
+
+
+def test_messages_lie_in_the_file_in_the_order_of_time(bag):
+    """Readers that stream need no index then; :class:`BagReader` would hide a wrong order by sorting."""
+    path, _ = bag
+    storage = McapReader(path / 'small.mcap')
+    storage.open()
+    written = [(connection.topic, stamp_ns) for connection, stamp_ns, _ in storage.messages_scan(storage.connections)]
+    storage.close()
+    assert written == [(message.topic, message.log_stamp_ns) for message in _messages(path)]
 
 
 def test_images_are_the_files_bytes_at_their_own_times(layout, bag):

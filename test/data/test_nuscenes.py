@@ -12,6 +12,9 @@ def test_scene_has_its_keyframes_and_sweeps(tables):
     assert tables.scene_names == ('scene-0001',)
     assert [sample.token for sample in scene.samples] == ['sample0', 'sample1']
     assert set(scene.samples[0].sensors) == {'CAM_FRONT', 'CAM_BACK', 'LIDAR_TOP'}
+    for sample in scene.samples:  # keyframes only: a sweep of the same sample must not take their place
+        assert all(frame.is_key_frame for frame in sample.sensors.values())
+        assert sample.sensors['CAM_FRONT'].stamp_ns == sample.stamp_ns
     frames = tables.camera_frames('scene-0001')
     stamps_ns = [frame.stamp_ns for frame in frames]
     assert len(frames) == 6

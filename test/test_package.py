@@ -160,7 +160,15 @@ def test_pip_install_gives_the_ros_free_part_with_its_files(tmp_path):
     for name in ('setup.py', 'pyproject.toml', 'package.xml', 'requirements.txt', 'LICENSE'):
         shutil.copy(ROOT / name, source / name)
     venv.create(environment, with_pip=False)
-    options = ['--quiet', '--no-deps', '--no-build-isolation', '--no-index', '--disable-pip-version-check']
+    # --ignore-installed: or pip would uninstall this very package from the environment that runs the test
+    options = [
+        '--quiet',
+        '--ignore-installed',
+        '--no-deps',
+        '--no-build-isolation',
+        '--no-index',
+        '--disable-pip-version-check',
+    ]
     install = [sys.executable, '-m', 'pip', 'install', *options, '--prefix', str(environment), str(source)]
     done = subprocess.run(install, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

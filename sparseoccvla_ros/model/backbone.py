@@ -41,12 +41,18 @@ class ImageBackbone(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def load_pretrained_resnet(self, name_or_path: str) -> None:
-        """Load ResNet weights from a local folder or the hub.
+        """Load ResNet weights from a local folder or the hub, a classifier's included (its head is left out).
 
         Raises:
+            ValueError: weights are missing there (transformers itself would fill them in at random).
             RuntimeError: names or shapes do not fit; they are listed.
         """
-        pretrained = AutoBackbone.from_pretrained(name_or_path, out_features=self.resnet.out_features)
+        # through the class: AutoBackbone.from_pretrained takes hub ids only
+        pretrained, info = type(self.resnet).from_pretrained(
+            name_or_path, out_features=self.resnet.out_features, output_loading_info=True
+        )
+        if info['missing_keys']:
+            raise ValueError(f'{name_or_path} lacks weights: {", ".join(sorted(info["missing_keys"]))}')
         self.resnet.load_state_dict(pretrained.state_dict())
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

@@ -191,9 +191,10 @@ def pretrained_llm(language: LanguageConfig, dtype: torch.dtype) -> LlamaForCaus
     """The pretrained language model that the configuration names.
 
     Raises:
-        ValueError: its architecture is not the configured one; lists each difference.
+        ValueError: its architecture is not the configured one, or weights are missing (which transformers itself would
+            fill in at random); lists them.
     """
-    llm = LlamaForCausalLM.from_pretrained(language.pretrained, dtype=dtype)
+    llm, info = LlamaForCausalLM.from_pretrained(language.pretrained, dtype=dtype, output_loading_info=True)
     expected = llama_config(language)
     names = ('hidden_size', 'intermediate_size', 'num_hidden_layers', 'num_attention_heads', 'num_key_value_heads',
              'vocab_size', 'rms_norm_eps')  # fmt: skip
@@ -204,6 +205,8 @@ def pretrained_llm(language: LanguageConfig, dtype: torch.dtype) -> LlamaForCaus
     ]
     if wrong:
         raise ValueError(f'{language.pretrained} is another model: {"; ".join(wrong)}')
+    if info['missing_keys']:
+        raise ValueError(f'{language.pretrained} lacks weights: {", ".join(sorted(info["missing_keys"]))}')
     return _with_lora(llm, language)
 
 

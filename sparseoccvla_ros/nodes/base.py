@@ -113,7 +113,7 @@ class ManagedNode(LifecycleNode):
         """Count a drop or a fault under a fixed name; shown in diagnostics, and logged at most every 5 s."""
         self.counters[reason] += 1
         text = f'{reason}: {detail}' if detail else reason
-        self.get_logger().warn(f'{text} ({self.counters[reason]} times)', throttle_duration_sec=5.0)
+        self.get_logger().warning(f'{text} ({self.counters[reason]} times)', throttle_duration_sec=5.0)
 
     def diagnostic(self, concern: str, problem: str, values: dict[str, Any]) -> DiagnosticStatus:
         """A DiagnosticStatus: WARN with ``problem`` if there is one, else OK."""

@@ -15,7 +15,7 @@ from sparseoccvla_ros.model.config import load_model_config
 from sparseoccvla_ros.model.vla import build_perception
 from sparseoccvla_ros.msg import OccupancyQueries, SceneStatus
 from sparseoccvla_ros.nodes.base import ManagedNode, publish_if_heard, run_nodes
-from sparseoccvla_ros.nodes.camera_filter import CameraFilter
+from sparseoccvla_ros.nodes.camera_filter import ApproximateTimeCameraFilter, CameraFilter
 from sparseoccvla_ros.nodes.conversions.basic import header_from
 from sparseoccvla_ros.nodes.conversions.occupancy import cloud_message, grid_message, queries_message
 from sparseoccvla_ros.nodes.conversions.status import status_message
@@ -49,7 +49,7 @@ class PerceptionNode(ManagedNode):
         self._worker: LatestWorker[ImageSet] | None = None
         self._input: SurroundInput | None = None
         self._ego_motion: EgoMotionInput | None = None
-        self._filter: CameraFilter | None = None
+        self._filter: CameraFilter | ApproximateTimeCameraFilter | None = None
         self._outputs: list[Publisher] = []
         self._last_missing: dict[str, str] = {}
         self._last_stage_ms: dict[str, float] = {}
@@ -74,15 +74,16 @@ class PerceptionNode(ManagedNode):
         self._status = self._output(SceneStatus, 'scene_status')
         self._worker = LatestWorker('perception', self._process, self._on_replaced, self._on_error)
         self._ego_motion = EgoMotionInput(self, parameters)
-        self._filter = CameraFilter(
-            self,
-            parameters.cameras,
-            parameters.reference_camera,
-            timeout_s=parameters.set_timeout_s,
-            max_spread_s=parameters.max_spread_s,
-        )
+        self._filter = self._camera_filter()
         self._filter.registerCallback(self._worker.put)
         self._input = SurroundInput(self, parameters, config.image, self._ego_motion, self._on_image)
+
+    def _camera_filter(self) -> CameraFilter | ApproximateTimeCameraFilter:
+        parameters = self.parameters
+        rig = (parameters.cameras, parameters.reference_camera)
+        if parameters.sync == 'approximate_time':
+            return ApproximateTimeCameraFilter(*rig, max_spread_s=parameters.max_spread_s)
+        return CameraFilter(self, *rig, timeout_s=parameters.set_timeout_s, max_spread_s=parameters.max_spread_s)
 
     def release(self) -> None:
         """Stop listening, then the worker."""

@@ -4,9 +4,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 
 
 def _keep_last(depth: int, reliability: ReliabilityPolicy, durability: DurabilityPolicy) -> QoSProfile:
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability
-    )
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability)
 
 
 #: Images and camera_info: an old image is worth nothing, and a best-effort reader matches every driver.
@@ -21,3 +19,6 @@ LATCHED = _keep_last(100, ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT
 
 #: Results: each is acted upon, none may be lost between two nodes; depth for a reader that stalls for a moment.
 RESULT = _keep_last(10, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+
+#: Requests: ROS' default depth of 10 silently loses requests of a burst; every question must get an answer, if only "busy".
+REQUESTS = _keep_last(500, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)

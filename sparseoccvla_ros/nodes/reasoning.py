@@ -9,6 +9,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.publisher import Publisher
 from rclpy.task import Future
 
@@ -24,7 +25,7 @@ from sparseoccvla_ros.nodes.conversions.questions import fill_answer, question_f
 from sparseoccvla_ros.nodes.handover import HandOver
 from sparseoccvla_ros.nodes.model_parts import torch_device, weights_path, weights_text
 from sparseoccvla_ros.nodes.parameters import ReasoningParameters
-from sparseoccvla_ros.nodes.qos import RESULT
+from sparseoccvla_ros.nodes.qos import REQUESTS, RESULT
 from sparseoccvla_ros.runtime.clock import NewestStamp
 from sparseoccvla_ros.runtime.questions import Answer, PendingAnswer, Question, QuestionLimits
 from sparseoccvla_ros.runtime.reasoning import ReasoningEngine, SceneResult
@@ -80,8 +81,10 @@ class ReasoningNode(ManagedNode):
         self._forecast = self.create_lifecycle_publisher(OccupancyForecast, 'forecast', RESULT)
         self._tokens = self.create_lifecycle_publisher(ReasoningTokens, 'reasoning_tokens', RESULT)
         self._publishers_made = [self._forecast, self._tokens]
+        # A mutually exclusive group, the default, would hold back the node's other callbacks until the answer is there.
+        waiting = ReentrantCallbackGroup()
         self._services_made = [
-            self.create_service(AskScene, 'ask', self._on_ask),
+            self.create_service(AskScene, 'ask', self._on_ask, qos_profile=REQUESTS, callback_group=waiting),
             self.create_service(DescribeModel, 'describe', self._on_describe),
             self.create_service(SetAdapter, 'set_adapter', self._on_set_adapter),
         ]
@@ -92,6 +95,8 @@ class ReasoningNode(ManagedNode):
             execute_callback=self._on_stream,
             goal_callback=self._on_goal,
             cancel_callback=self._on_cancel,
+            goal_service_qos_profile=REQUESTS,
+            callback_group=waiting,
         )
         self._subscription = None
         if self.handover is None:

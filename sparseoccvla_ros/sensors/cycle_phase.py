@@ -42,9 +42,10 @@ def learn_phase(
 ) -> CyclePhase:
     """Find the offsets that explain ``stamps`` (any order, not empty) best.
 
-    Each camera that could open the cycle gives one hypothesis. It is scored by the sum over the sets of their size
-    cubed times the pause to the next cycle. ``current_offsets_ns`` are kept (refined) unless another hypothesis is
-    ``HYSTERESIS`` times as good, so that a rig whose cameras fire evenly, where every cut is as good, does not flip.
+    Each camera that could open the cycle gives one hypothesis. It is scored by the sum over the sets of a high
+    power of their size times the pause to the next cycle. ``current_offsets_ns`` are kept (refined) unless another
+    hypothesis is ``HYSTERESIS`` times as good, so that a rig whose cameras fire evenly, where every cut is as good,
+    does not flip.
 
     Args:
         stamps: recent messages, a few cycles of them.
@@ -63,6 +64,7 @@ def learn_phase(
         current_score, current_ns = _score(stamps, current_offsets_ns, window_ns, tolerance_ns)
         if HYSTERESIS * current_score >= score > 0.0 and len(current_ns) >= len(offsets_ns):
             offsets_ns = current_ns
+    offsets_ns = _with_absent(stamps, offsets_ns, window_ns, tolerance_ns)
     return CyclePhase(offsets_ns, score / other if other > 0.0 else float('inf'), spacing_ns, period_ns, periods_ns)
 
 
@@ -97,7 +99,8 @@ def _periods(stamps: Sequence[Stamp]) -> tuple[float | None, float | None, dict[
 
 
 def _worth(count: int, spread_ns: float, window_ns: float) -> float:
-    return count**3 * max(window_ns - spread_ns, 1.0)
+    # a high power: one camera more outweighs half the pause
+    return count**6 * max(window_ns - spread_ns, 1.0)
 
 
 def _hypotheses(stamps: Sequence[Stamp], window_ns: float) -> list[dict[int, float]]:
@@ -121,10 +124,8 @@ def _hypotheses(stamps: Sequence[Stamp], window_ns: float) -> list[dict[int, flo
     return hypotheses
 
 
-def _score(
-    stamps: Sequence[Stamp], offsets_ns: dict[int, float], window_ns: float, tolerance_ns: float
-) -> tuple[float, dict[int, float]]:
-    """Group the stamps with these offsets; return the score and the offsets averaged over the groups."""
+def _groups(stamps: Sequence[Stamp], offsets_ns: dict[int, float], tolerance_ns: float) -> list[dict[int, float]]:
+    """The stamps' groups in order: times by camera, without its offset, from the first stamp on."""
     base_ns = stamps[0][0]
     aligned = sorted((s - base_ns - offsets_ns[camera], camera) for s, camera in stamps if camera in offsets_ns)
     groups: list[dict[int, float]] = []
@@ -135,6 +136,28 @@ def _score(
         group = groups[-1]
         group[camera] = time_ns
         centre_ns = sum(group.values()) / len(group)
+    return groups
+
+
+def _with_absent(
+    stamps: Sequence[Stamp], offsets_ns: dict[int, float], window_ns: float, tolerance_ns: float
+) -> dict[int, float]:
+    """Add the cameras that were in no good run, where they belong to the groups of the others at all."""
+    centres_ns = [fmean(group.values()) for group in _groups(stamps, offsets_ns, tolerance_ns)]
+    distances_ns: dict[int, list[float]] = {}
+    for stamp_ns, camera in stamps:
+        if camera not in offsets_ns:
+            distance_ns = min((stamp_ns - stamps[0][0] - centre_ns for centre_ns in centres_ns), key=abs)
+            distances_ns.setdefault(camera, []).append(distance_ns)
+    found_ns = {camera: median(distances) for camera, distances in distances_ns.items()}
+    return offsets_ns | {camera: distance for camera, distance in found_ns.items() if abs(distance) < window_ns / 2.0}
+
+
+def _score(
+    stamps: Sequence[Stamp], offsets_ns: dict[int, float], window_ns: float, tolerance_ns: float
+) -> tuple[float, dict[int, float]]:
+    """Group the stamps with these offsets; return the score and the offsets averaged over the groups."""
+    groups = _groups(stamps, offsets_ns, tolerance_ns)
     score = 0.0
     residuals: dict[int, list[float]] = {}
     for group in groups:

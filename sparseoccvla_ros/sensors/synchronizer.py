@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import median
 from typing import Generic, TypeVar
 
 from sparseoccvla_ros.sensors.cycle_phase import cluster_tolerance_ns, learn_phase
@@ -23,6 +24,7 @@ STALE_IN_A_ROW = 3  # as many out-of-order messages of one camera are a restart 
 START_MESSAGES = 5  # of one camera: four whole cycles have passed, mostly enough to tell where the cycle begins,
 START_MESSAGES_MOST = 8  # and if it is not evident even now, it does not matter
 START_MARGIN = 1.4
+NEW_CAMERA_MESSAGES = 3  # before a camera that joins a running rig is placed
 HISTORY_CYCLES = 12
 RELEARN_CYCLES = (3, 32)  # first distance, doubled up to the last
 SILENT_CYCLES = 8  # a camera missing in as many sets is not waited for
@@ -78,8 +80,9 @@ class CycleSynchronizer(Generic[T]):
     order of their stamps. (Exception: cameras with a foreign clock, fewer than half of the rig, form their own sets.)
 
     ``drops`` counts messages that are in no set: ``duplicate``, ``out_of_order`` (before the camera's last one),
-    ``late`` (their set is out), ``surplus`` (a second message of a camera in one cycle), ``cleared`` (waiting when the
-    clock jumped); and ``clock_jump``, the number of backward jumps.
+    ``late`` (their set is out), ``surplus`` (a second message of a camera in one cycle), ``unlearned`` (the first ones
+    of a camera that joins a running rig; all of one whose stamps have nothing to do with the others'), ``cleared``
+    (waiting when the clock jumped); and ``clock_jump``, the number of backward jumps.
     """
 
     def __init__(
@@ -135,6 +138,7 @@ class CycleSynchronizer(Generic[T]):
         self._crowd = [0.8] * count  # share of the tolerance in which a second message of a camera is surplus
         self._open: list[_Cycle[T]] = []
         self._closed: _Cycle[T] | None = None
+        self._closed_stamp_ns = -(2**63)
 
     def add(self, camera: str, stamp_ns: int, item: T, now_s: float) -> list[CameraSet[T]]:
         """Take one message; return the sets that it completes, or proves to be incompletable.
@@ -161,6 +165,7 @@ class CycleSynchronizer(Generic[T]):
             self.drops['clock_jump'] += 1
             self.drops['cleared'] += len(self._waiting) + sum(len(cycle.members) for cycle in self._open)
             self.reset()
+            last_ns = None
         self._stale[index] = 0
         self._last_stamp_ns[index] = stamp_ns
         self._history.append((stamp_ns, index))
@@ -168,10 +173,11 @@ class CycleSynchronizer(Generic[T]):
         if last_ns is not None and not self._spacing_known:
             self._tolerance_ns = min(self._tolerance_ns, 0.6 * (stamp_ns - last_ns))
         if self._locked:
-            self._place(index, stamp_ns, item, now_s)
+            heard = None if self._seen[index] else sum(i == index for _, i in self._history)
             self._until_learn -= 1
-            if self._until_learn <= 0:
+            if self._until_learn <= 0 or heard == NEW_CAMERA_MESSAGES:
                 self._learn()
+            self._place(index, stamp_ns, item, now_s)
         else:
             self._waiting.append((stamp_ns, index, item, now_s))
             if not self._lock_on_line_up():
@@ -219,10 +225,14 @@ class CycleSynchronizer(Generic[T]):
         phase = learn_phase(self._history, self._max_spread_ns, known)
         if phase.margin < at_least:
             return
+        # both are relative to a cycle's centre, but not of the same cameras
+        shared = (known or {}).keys() & phase.offsets_ns.keys()
+        shift_ns = median(known[i] - phase.offsets_ns[i] for i in shared) if shared else 0.0
         for index, offset_ns in phase.offsets_ns.items():
             # an offset that was right is within the noise of the new one
-            if not self._locked or abs(offset_ns - self._offsets_ns[index]) > self._tolerance_ns / 2.0:
-                self._offsets_ns[index] = round(offset_ns)
+            change_ns = offset_ns + shift_ns - self._offsets_ns[index]
+            if not self._seen[index] or not self._locked or abs(change_ns) > self._tolerance_ns / 2.0:
+                self._offsets_ns[index] += round(change_ns)
                 self._seen[index] = HISTORY_CYCLES // 2
         if phase.spacing_ns is not None:
             self._spacing_known = True
@@ -242,6 +252,9 @@ class CycleSynchronizer(Generic[T]):
 
     def _place(self, index: int, stamp_ns: int, item: T, now_s: float) -> None:
         """Put a message into the nearest cycle that lacks its camera, or open one."""
+        if self._spacing_known and not self._seen[index]:
+            self.drops['unlearned'] += 1
+            return
         aligned_ns = stamp_ns - self._offsets_ns[index]
         self._last_aligned_ns[index] = aligned_ns
         self._missed[index] = 0
@@ -293,9 +306,6 @@ class CycleSynchronizer(Generic[T]):
         return True
 
     def _close(self, cycle: _Cycle[T]) -> CameraSet[T]:
-        # a lone camera with a foreign clock must not make the others late
-        if 2 * len(cycle.members) >= len(self.cameras) - sum(m >= SILENT_CYCLES for m in self._missed):
-            self._closed = cycle
         items, stamps_ns, missing = {}, {}, []
         for index, name in enumerate(self.cameras):
             member = cycle.members.get(index)
@@ -309,5 +319,11 @@ class CycleSynchronizer(Generic[T]):
             self._offsets_ns[index] += round(gain * (aligned_ns - cycle.centre_ns))
             cycle.members[index] = None  # only who was there is remembered
         reference = self._index[self.reference_camera]
-        stamp_ns = stamps_ns.get(self.reference_camera, cycle.centre_ns + self._offsets_ns[reference])
+        estimate_ns = cycle.centre_ns + self._offsets_ns[reference]
+        stamp_ns = stamps_ns.get(self.reference_camera, estimate_ns)
+        # a lone camera with a foreign clock must not make the others late
+        if 2 * len(items) >= len(self.cameras) - sum(m >= SILENT_CYCLES for m in self._missed):
+            if self.reference_camera in missing:
+                stamp_ns = max(estimate_ns, self._closed_stamp_ns + 1)
+            self._closed, self._closed_stamp_ns = cycle, stamp_ns
         return CameraSet(stamp_ns, items, stamps_ns, tuple(missing))

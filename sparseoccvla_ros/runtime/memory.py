@@ -96,22 +96,18 @@ class FeatureRing:
     def advance(self, stamp_ns: int) -> str:
         """Announce a new scene before :meth:`earlier`.
 
-        Clears the memory after a gap or a backward jump.
+        Clears the memory after a gap, a backward jump, or a stamp that came already (then the clock cannot be trusted).
 
         Returns:
             Why it was cleared, '' if it was not.
-
-        Raises:
-            ValueError: the stamp is the last scene's.
         """
-        newest_ns = self._newest_ns
-        if stamp_ns == newest_ns:
-            raise ValueError(f'scene {stamp_ns} has been seen already')
-        self._newest_ns = stamp_ns
+        newest_ns, self._newest_ns = self._newest_ns, stamp_ns
         if newest_ns is None:
             return ''
         reason = ''
-        if stamp_ns < newest_ns:
+        if stamp_ns == newest_ns:
+            reason = 'duplicate stamp'
+        elif stamp_ns < newest_ns:
             reason = 'clock jumped back'
         elif stamp_ns - newest_ns > self._max_gap_ns:
             reason = 'gap between scenes'

@@ -73,7 +73,7 @@ class PerceptionEngine:
         reference pose, earlier frames are left out and this frame is not kept for later ones (``temporal`` is False).
 
         Raises:
-            ValueError: no camera, one that is not the rig's, an image of the wrong size, or a stamp seen just before.
+            ValueError: no camera, one that is not the rig's, or an image of the wrong size.
             NonFiniteOutput: the network gave NaN or infinity; the memory is cleared, as it may be the cause.
         """
         self._check(view)

@@ -39,7 +39,7 @@ class PlannerInput:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One refined anchor of the command. ``trajectory`` is in the ego frame, None where it is not finite."""
+    """One refined anchor. ``trajectory`` is in the ego frame, None where it is not finite."""
 
     command: Command
     mode: int
@@ -53,8 +53,9 @@ class Candidate:
 class Plan:
     """A plan, or why there is none.
 
-    ``trajectory`` (ego frame at ``stamp_ns``) is the chosen candidate's where ``valid``; else None, or the stop trajectory
-    where ``is_stop``. ``candidates`` come in the order of the modes; ``chosen`` is an index into them.
+    ``trajectory`` (ego frame at ``stamp_ns``) is the chosen candidate's where ``valid``; else None, or the stop
+    trajectory where ``is_stop``. ``candidates`` are those of all commands, command by command and mode by mode;
+    ``chosen`` is an index into them, always of the given command.
     """
 
     stamp_ns: int
@@ -107,14 +108,15 @@ class PlanningEngine:
             return self._invalid(planner_input, ('planner network: scores are not finite',), (), timer)
         with timer.stage('gate'):
             candidates = tuple(
-                self._candidate(planner_input, mode, float(scores[mode]), waypoints[mode])
-                for mode in range(len(scores))
+                self._candidate(planner_input, planner_input.ego, k, float(scores[k]), waypoints[k])
+                for k in range(len(scores))
             )
-        # Best score first; among equal scores the lower mode, so that the order never depends on the sort.
-        ranked = sorted(range(len(candidates)), key=lambda i: (-candidates[i].score, i))
-        chosen = next((i for i in ranked if candidates[i].feasible), None)
+        # Best score first; among equal scores the first mode, so that the order never depends on the sort.
+        own = [k for k in range(len(candidates)) if candidates[k].command == planner_input.command]
+        ranked = sorted(own, key=lambda k: (-candidates[k].score, k))
+        chosen = next((k for k in ranked if candidates[k].feasible), None)
         if chosen is None:
-            reasons = [f'mode {candidates[i].mode}: {"; ".join(candidates[i].reasons)}' for i in ranked]
+            reasons = [f'mode {candidates[k].mode}: {"; ".join(candidates[k].reasons)}' for k in ranked]
             return self._invalid(planner_input, ('no candidate passes the safety gate', *reasons), candidates, timer)
         return Plan(
             stamp_ns=planner_input.stamp_ns,
@@ -141,19 +143,18 @@ class PlanningEngine:
             )
 
     def _candidate(
-        self, planner_input: PlannerInput, mode: int, score: float, waypoints_ego_m: np.ndarray
+        self, planner_input: PlannerInput, ego: EgoState, index: int, score: float, waypoints_ego_m: np.ndarray
     ) -> Candidate:
-        assert planner_input.ego is not None
-        speed_mps = planner_input.ego.speed_mps
-        report = self._gate.check(waypoints_ego_m, speed_mps, planner_input.occupancy)
+        command, mode = divmod(index, self._model.anchors.shape[1])
+        report = self._gate.check(waypoints_ego_m, ego.speed_mps, planner_input.occupancy)
         finite = bool(np.isfinite(waypoints_ego_m).all())
         return Candidate(
-            command=planner_input.command,
+            command=Command(command),
             mode=mode,
             score=score,
             feasible=report.passed,
             reasons=report.reasons,
-            trajectory=trajectory_from_waypoints(waypoints_ego_m, speed_mps) if finite else None,
+            trajectory=trajectory_from_waypoints(waypoints_ego_m, ego.speed_mps) if finite else None,
         )
 
     def _invalid(

@@ -12,7 +12,7 @@ from sparseoccvla_ros.nodes.launch_common import arguments, group, stack_node
 
 def generate_launch_description() -> LaunchDescription:
     bag, rate, delay = (LaunchConfiguration(name) for name in ('bag', 'rate', 'delay_s'))
-    play = ['ros2', 'bag', 'play', bag, '--clock', '100', '--rate', rate, '--delay', delay]
+    options = ['--clock', '100', '--rate', rate, '--delay', delay, '--disable-keyboard-controls']
     return LaunchDescription(
         [
             DeclareLaunchArgument('bag', description='folder of the rosbag2 bag, or its .mcap file'),
@@ -20,6 +20,6 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument('delay_s', default_value='5.0', description='the nodes load their models meanwhile'),
             *arguments(use_sim_time='true'),
             group(stack_node('stack')),
-            ExecuteProcess(cmd=play, output='screen'),
+            ExecuteProcess(cmd=['ros2', 'bag', 'play', bag, *options], output='screen'),
         ]
     )

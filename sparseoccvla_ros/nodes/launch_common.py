@@ -83,6 +83,7 @@ def stack_node(executable: str) -> Action:
         executable=executable,
         output='screen',
         ros_arguments=['--log-level', LaunchConfiguration('log_level')],
+        sigterm_timeout='20',  # a stage that computes ends first; launch's default is 5 s
     )
 
 

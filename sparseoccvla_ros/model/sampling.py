@@ -97,9 +97,15 @@ class FeatureTable:
 
 
 def feature_table(levels: tuple[Tensor, ...], groups: int) -> FeatureTable:
-    """Lay out levels [B, V, C, h, w] for :func:`sample`; one copy where they are stored channels-last."""
+    """Lay out levels [B, V, C, h, w] for :func:`sample`; one copy where they are stored channels-last.
+
+    Raises:
+        ValueError: too many texels for one batch (2^31 / groups).
+    """
     B, V, C = levels[0].shape[:3]
     rows = torch.cat([level.permute(0, 1, 3, 4, 2).reshape(-1, C // groups) for level in levels])
+    if rows.shape[0] > torch.iinfo(torch.int32).max:  # rows are counted in int32, which is a third faster on a CPU
+        raise ValueError(f'{rows.shape[0]} feature rows in one batch are more than {torch.iinfo(torch.int32).max}')
     sizes = tuple((level.shape[3], level.shape[4]) for level in levels)
     return FeatureTable(rows, sizes, B, V, groups)
 
@@ -120,33 +126,37 @@ def sample(table: FeatureTable, choice: ViewChoice, level_weights: Tensor) -> Te
     """
     B, T, Q, G, P, L = level_weights.shape
     device = table.rows.device
-    base = (torch.arange(B, device=device)[:, None, None] * table.views + choice.view).view(B, T, Q, G, P)
-    group = torch.arange(G, device=device)[:, None]
-    uv = choice.uv.view(B, T, Q, G, P, 2)
-    index = torch.empty((B, T, Q, G, P, L, 4), dtype=torch.int64, device=device)
-    weights, first_row = [], 0
-    for level, (height, width) in enumerate(table.sizes):
-        place = uv * uv.new_tensor([width - 1, height - 1])
-        corner = place.floor()
-        fraction = place - corner
-        column, row = corner.long().unbind(-1)
-        fx, fy = fraction.unbind(-1)
-        left = torch.where((column >= 0) & (column < width), 1 - fx, 0.0)
-        right = torch.where((column >= -1) & (column < width - 1), fx, 0.0)
-        top = torch.where((row >= 0) & (row < height), 1 - fy, 0.0)
-        bottom = torch.where((row >= -1) & (row < height - 1), fy, 0.0)
-        weights.append(torch.stack([top * left, top * right, bottom * left, bottom * right], dim=-1))
-        columns = column.clamp(0, width - 1), (column + 1).clamp(0, width - 1)
-        rows = [(base * height + r) * width for r in (row.clamp(0, height - 1), (row + 1).clamp(0, height - 1))]
-        for tap, (r, c) in enumerate((r, c) for r in rows for c in columns):
-            index[..., level, tap] = (r + c) * G + group + first_row
-        first_row += B * table.views * height * width * G
-    seen = choice.seen.view(B, T, Q, G, P, 1)
-    weight = torch.stack(weights, dim=-2) * (level_weights * seen)[..., None]  # [B, T, Q, G, P, L, 4]
+    # everything is computed as [.., L, N] with the N = B x T x Q x G x P reads innermost: on a CPU, element-wise work
+    # over short inner axes costs twice as much
+    sizes = torch.tensor(table.sizes, device=device, dtype=torch.int32)  # [L, 2], height and width
+    texels = (table.batch * table.views * sizes.prod(dim=1)).int()
+    first_row = ((texels.cumsum(0, dtype=torch.int32) - texels) * G)[:, None]
+    height, width = sizes[:, :1], sizes[:, 1:]
+    column, across = _taps(choice.uv[..., 0].reshape(1, -1) * (width - 1), width)  # [2, L, N]
+    row, down = _taps(choice.uv[..., 1].reshape(1, -1) * (height - 1), height)
+    image = (torch.arange(B, device=device)[:, None, None] * table.views + choice.view).view(1, -1).int()
+    group = torch.arange(G, device=device, dtype=torch.int32)[:, None].expand(B, T, Q, G, P).reshape(1, -1)
+    row = (image * height + row) * (width * G) + (group + first_row)
+    index = (row[:, None] + column * G).view(4 * L, -1)  # [2 rows, 2 columns, L, N]
+    down = down * (level_weights * choice.seen.view(B, T, Q, G, P, 1)).reshape(-1, L).t()
+    weight = (down[:, None] * across).view(4 * L, -1).to(table.rows.dtype)
     sampled = F.embedding_bag(
-        index.view(-1, L * 4), table.rows, mode='sum', per_sample_weights=weight.view(-1, L * 4).to(table.rows.dtype)
+        index.t().contiguous(), table.rows, mode='sum', per_sample_weights=weight.t().contiguous()
     )
     return sampled.view(B, T, Q, G, P, -1).permute(0, 2, 3, 1, 4, 5).reshape(B, Q, G, T * P, -1)
+
+
+def _taps(place: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """The two texels about places [L, N] along an axis of ``size`` [L, 1] texels, and their weights; both [2, L, N].
+
+    A texel outside has weight zero and some index inside.
+    """
+    corner = place.floor()
+    fraction = place - corner
+    texel = corner.int()
+    texel = torch.stack([texel, texel + 1])
+    weight = torch.stack([1.0 - fraction, fraction]) * ((texel >= 0) & (texel < size))
+    return texel.clamp(min=0).minimum(size - 1), weight
 
 
 def sample_per_level(levels: tuple[Tensor, ...], choice: ViewChoice, level_weights: Tensor) -> Tensor:

@@ -29,6 +29,15 @@ SMALL = {
 }
 
 
+@pytest.fixture(scope='module', autouse=True)
+def one_thread():
+    """The models here are too small to share: on a busy machine threads that wait for each other cost ten times as much."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope='session')
 def small() -> VLAConfig:
     """The tiny configuration, smaller still."""

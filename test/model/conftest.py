@@ -31,7 +31,7 @@ SMALL = {
 
 @pytest.fixture(scope='module', autouse=True)
 def one_thread():
-    """The models here are too small to share: on a busy machine threads that wait for each other cost ten times as much."""
+    """Threads that wait for each other cost ten times the work of models this small on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

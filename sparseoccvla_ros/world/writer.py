@@ -7,10 +7,13 @@ import math
 import multiprocessing
 import re
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 
@@ -130,14 +133,19 @@ def _write(
     else:
         # Forking would copy the locks of this process's threads (progress bar, BLAS) in whatever state they are.
         context = multiprocessing.get_context('spawn')
+        others = set(multiprocessing.active_children())
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            pending = {pool.submit(write_scene, root, request, index): index for index in range(request.scenes)}
+            with _main_hidden():
+                pending = {pool.submit(write_scene, root, request, index): index for index in range(request.scenes)}
             try:
                 for future in as_completed(pending):
                     results[pending[future]] = future.result()
                     if on_scene is not None:
                         on_scene(len(results))
             except BaseException:
+                # Scenes take long: do not wait for those that are being drawn.
+                for process in set(multiprocessing.active_children()) - others:
+                    process.terminate()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
     tables: dict[str, list[Row]] = {name: [] for name in TABLES} | shared_rows(channels)
@@ -153,6 +161,21 @@ def _write(
         images=sum(result.images for result in results.values()),
         annotations=len(tables['sample_annotation']),
     )
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keep spawned workers from importing the calling program.
+
+    They need nothing of it, and a program without ``if __name__ == '__main__'`` (some installers write the command's
+    script so) would start all over in each worker. A main module without a file is not imported.
+    """
+    main = sys.modules['__main__']
+    sys.modules['__main__'] = ModuleType('__main__')
+    try:
+        yield
+    finally:
+        sys.modules['__main__'] = main
 
 
 def write_scene(root: Path, request: WorldRequest, index: int) -> SceneRows:

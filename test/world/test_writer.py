@@ -1,6 +1,8 @@
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -41,6 +43,17 @@ def rows(root: Path, table: str) -> list[dict]:
 def test_the_same_seed_gives_the_same_bytes_in_one_process_or_two(world, tmp_path):
     write_world(tmp_path / 'again', SMALL, workers=2)
     assert digests(tmp_path / 'again') == digests(world)
+
+
+def test_a_program_without_a_main_guard_is_not_run_again_by_the_workers(tmp_path):
+    program = tmp_path / 'program.py'
+    program.write_text(
+        'from pathlib import Path\n'
+        'from sparseoccvla_ros.world.writer import WorldRequest, write_world\n'
+        f'write_world(Path({str(tmp_path / "data")!r}), WorldRequest(2, 0, 64, 32, 2, 1.0), workers=2)\n'
+    )
+    subprocess.run([sys.executable, str(program)], check=True, timeout=120)
+    assert NuScenesTables(tmp_path / 'data', 'v1.0-world').scene_names == ('scene-0001', 'scene-0002')
 
 
 def test_another_seed_gives_other_images(world, tmp_path):

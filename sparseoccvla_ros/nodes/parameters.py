@@ -101,7 +101,9 @@ class PerceptionParameters(MotionParameters):
     max_frame_gap_s: float = parameter(
         1.5, 'a gap between scenes longer than this clears the temporal memory; seconds', 0.1, 60.0
     )
-    score_threshold: float = parameter(0.3, 'points below this class probability are not published', 0.0, 1.0)
+    score_threshold: float = parameter(
+        0.05, 'points below this class probability are not published; untrained: 1/17', 0.0, 1.0
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -138,7 +140,7 @@ class ReasoningParameters(ModelParameters):
     max_answer_tokens: int = parameter(512, 'longest answer that a request may ask for; tokens', 1, 8192)
     answer_timeout_s: float = parameter(30.0, 'time limit of one answer (steady clock); seconds', 0.1, 3600.0)
     forecast_score_threshold: float = parameter(
-        0.3, 'forecast points below this class probability are not published', 0.0, 1.0
+        0.05, 'forecast points below this class probability are not published; untrained: 1/17', 0.0, 1.0
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -36,8 +37,7 @@ class ReplaySet:
     """One camera set of a bag.
 
     ``camera_stamps_ns`` holds each present camera's own image stamp. ``last_index`` is the place of its last image in
-    the order of the bag's messages; everything before ``end_index`` can be published without touching the
-    next set's images.
+    the order of the bag's messages; everything before ``end_index`` is older than the next set's first image.
     """
 
     stamp_ns: int
@@ -91,23 +91,26 @@ def camera_sets(messages: Iterable[RawMessage], preset: TopicPreset, settings: C
         max_spread_s=settings.max_spread_s,
     )
     sets: list[CameraSet[int]] = []
-    count = 0
+    log_stamps_ns: list[int] = []
     for index, message in enumerate(messages):
-        count = index + 1
+        log_stamps_ns.append(message.log_stamp_ns)
         camera = camera_of.get(message.topic)
         if camera is not None and message.header_stamp_ns is not None:
             now_s = message.log_stamp_ns / NS_PER_S
             sets += synchronizer.add(camera, message.header_stamp_ns, index, now_s)
     sets += synchronizer.poll(math.inf)
-    return _with_ends(sets, count)
+    return _with_ends(sets, log_stamps_ns)
 
 
-def _with_ends(sets: list[CameraSet[int]], message_count: int) -> list[ReplaySet]:
-    ends = [message_count] * len(sets)
-    first_later = message_count
+def _with_ends(sets: list[CameraSet[int]], log_stamps_ns: list[int]) -> list[ReplaySet]:
+    ends = [len(log_stamps_ns)] * len(sets)
+    first_later = len(log_stamps_ns)
     for number in range(len(sets) - 1, -1, -1):
         indices = sets[number].items.values()
-        ends[number] = max(max(indices) + 1, first_later)
+        if first_later < len(log_stamps_ns):
+            # what was recorded at the very time of the next image (its camera_info, its pose) belongs to it
+            older = bisect_left(log_stamps_ns, log_stamps_ns[first_later])
+            ends[number] = max(max(indices) + 1, older)
         first_later = min(first_later, *indices)
     return [
         ReplaySet(

@@ -98,7 +98,7 @@ def drops(outputs: ReplayOutputs, published_sets: int) -> dict[str, int]:
         'set_without_status': max(0, published_sets - len(outputs.statuses)),
         'scene_without_trajectory': len(set(outputs.accepted) - outputs.trajectories.keys()),
     }
-    return counts | {reason: count for reason, count in unseen.items() if count}
+    return {reason: count for reason, count in (counts | unseen).items() if count}
 
 
 def latency_ms(outputs: ReplayOutputs, sensor_to_trajectory_ms: Sequence[float]) -> dict[str, dict[str, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ def _scene(scene: SceneMaterial, number: int, start_ns: int, answers: Sequence[M
         'time_s': (scene.stamp_ns - start_ns) / NS_PER_S,
         'stamp_ns': scene.stamp_ns,
         'pictures': [
-            (camera, camera_picture_uri(picture, scene.occupancy)) for camera, picture in scene.pictures.items()
+            (camera, camera_picture_uri(scene.pictures[camera], scene.occupancy)) for camera in _seated(scene.pictures)
         ],
         'points': len(scene.occupancy.labels) if scene.occupancy is not None else 0,
         'birds_eye': birds_eye_uri(scene),
@@ -163,3 +163,12 @@ def _scene(scene: SceneMaterial, number: int, start_ns: int, answers: Sequence[M
         'reasons': list(trajectory.reasons) if trajectory is not None else ['no trajectory'],
         'answers': [answer for answer in answers if answer['scene_stamp_ns'] == scene.stamp_ns and answer['success']],
     }
+
+
+def _seated(cameras: Iterable[str]) -> list[str]:
+    """Cameras in the order in which one sees them sitting in the car: the rig's order runs clockwise, so the second half
+    (behind) is turned round to have what is left on the left.
+    """
+    names = list(cameras)
+    half = (len(names) + 1) // 2
+    return names[:half] + names[half:][::-1]

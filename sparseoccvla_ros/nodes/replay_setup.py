@@ -102,10 +102,12 @@ def prepare_folder(out: Path, kept: frozenset[str]) -> None:
         ValueError: ``out`` holds what no replay writes; nothing has been removed then.
     """
     out.mkdir(parents=True, exist_ok=True)
-    foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in OWN_NAMES | kept)
+    found = {entry.name for entry in out.iterdir()} - kept
+    # every replay begins with its parameters: without them, even a folder called "logs" is somebody else's
+    foreign = sorted(found - OWN_NAMES if PARAMETERS in found else found)
     if foreign:
         raise ValueError(f'{out} holds what is not from a replay ({", ".join(foreign[:5])}): choose another folder')
-    for name in OWN_NAMES:
+    for name in sorted(OWN_NAMES - {PARAMETERS}):
         path = out / name
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

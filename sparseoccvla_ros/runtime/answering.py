@@ -59,8 +59,12 @@ class AnswerJob:
 
     def step(self) -> bool:
         """Give one token; True when the answer is complete and handed over."""
-        with torch.inference_mode():
-            token = self._next_token()
+        try:
+            with torch.inference_mode():
+                token = self._next_token()
+        except QuestionRefused as refused:  # told to the one who asked; no error of the engine
+            self.fail(str(refused))
+            return True
         if not self._tokens:
             self._first_token_ms = self._elapsed_ms()
         if token == self._context.allowed.end_token:

@@ -209,18 +209,24 @@ class ReasoningEngine:
         )
 
 
-@dataclass(frozen=True)
 class _SceneJob:
     """An urgent job; the epoch tells whether the engine was reset meanwhile."""
 
-    engine: ReasoningEngine
-    queries: SceneQueries
-    callback: SceneCallback
-    epoch: int
+    def __init__(self, engine: ReasoningEngine, queries: SceneQueries, callback: SceneCallback, epoch: int) -> None:
+        self._engine = engine
+        self._queries = queries
+        self._callback = callback
+        self._epoch = epoch
+        self._told = False
 
     def run(self) -> None:
-        result = self.engine._read(self.queries, self.epoch)
-        self.callback(result)
+        self._tell(self._engine._read(self._queries, self._epoch))
 
     def fail(self, reason: str) -> None:
-        self.callback(SceneResult(self.queries.stamp_ns, failure=reason))
+        self._tell(SceneResult(self._queries.stamp_ns, failure=reason))
+
+    def _tell(self, result: SceneResult) -> None:
+        # Once: an error that the callback itself raised must not call it again.
+        if not self._told:
+            self._told = True
+            self._callback(result)

@@ -87,7 +87,8 @@ class Scheduler:
             replaced = None
             if not self._stopping:
                 replaced, self._urgent = self._urgent, job
-                self._counts['superseded'] += replaced is not None
+                if replaced is not None:
+                    self._counts['superseded'] += 1
                 self._condition.notify()
             stopping = self._stopping
         if stopping:

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import log
 from statistics import median
 from typing import Generic, TypeVar
 
@@ -29,7 +30,9 @@ HISTORY_CYCLES = 12
 RELEARN_CYCLES = (3, 32)  # first distance, doubled up to the last
 SILENT_CYCLES = 8  # a camera missing in as many sets is not waited for
 MAX_OPEN_CYCLES = 8
-MIN_GAIN = 1.0 / 16.0  # of the running mean of the offsets
+MIN_GAIN = 1.0 / 16.0  # of the running means of a camera's offset and losses
+JITTER_GAIN = 1.0 / 128.0
+MIN_LOSS = 1e-3
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ class CycleSynchronizer(Generic[T]):
         self._until_learn = self._relearn_cycles * count
         self._offsets_ns = [0] * count
         self._seen = [0] * count  # messages behind each offset
+        self._loss = [0.1] * count
+        self._jitter_ns2 = 0.0
         self._tolerance_ns = 0.75 * self._max_spread_ns
         self._spacing_known = False
         self._crowd = [0.8] * count  # share of the tolerance in which a second message of a camera is surplus
@@ -258,6 +263,10 @@ class CycleSynchronizer(Generic[T]):
         aligned_ns = stamp_ns - self._offsets_ns[index]
         self._last_aligned_ns[index] = aligned_ns
         self._missed[index] = 0
+        # Nearer to the next cycle than to its own is more often late than the frame after a lost one, and the more so
+        # the rarer losses are: the border of two normal distributions of unequal weight.
+        favour_ns = self._jitter_ns2 * log(1.0 / max(self._loss[index], MIN_LOSS)) / (2.0 * self._tolerance_ns)
+        favour_ns = min(favour_ns, self._tolerance_ns / 4.0)
         nearest, nearest_ns, crowded = None, self._tolerance_ns, False
         crowd_ns = self._crowd[index] * self._tolerance_ns
         for cycle in self._open:
@@ -265,7 +274,9 @@ class CycleSynchronizer(Generic[T]):
             if index in cycle.members:
                 crowded = crowded or distance_ns < crowd_ns
             # few members make an uncertain centre, and it is unlikely that all the others were lost
-            elif distance_ns <= nearest_ns * (1.0 + 0.3 / len(cycle.members)):
+            elif distance_ns <= self._tolerance_ns * (1.0 + 0.3 / len(cycle.members)) + favour_ns and (
+                nearest is None or distance_ns + favour_ns < nearest_ns - favour_ns
+            ):
                 nearest, nearest_ns = cycle, distance_ns
         closed = self._closed
         if closed is not None:
@@ -311,12 +322,16 @@ class CycleSynchronizer(Generic[T]):
             member = cycle.members.get(index)
             if member is None:
                 self._missed[index] += 1
+                self._loss[index] += MIN_GAIN * (1.0 - self._loss[index])
                 missing.append(name)
                 continue
             stamps_ns[name], aligned_ns, items[name] = member
             self._seen[index] += 1
             gain = max(MIN_GAIN, 1.0 / self._seen[index])
-            self._offsets_ns[index] += round(gain * (aligned_ns - cycle.centre_ns))
+            residual_ns = aligned_ns - cycle.centre_ns
+            self._offsets_ns[index] += round(gain * residual_ns)
+            self._jitter_ns2 += JITTER_GAIN * (residual_ns**2 - self._jitter_ns2)
+            self._loss[index] *= 1.0 - MIN_GAIN
             cycle.members[index] = None  # only who was there is remembered
         reference = self._index[self.reference_camera]
         estimate_ns = cycle.centre_ns + self._offsets_ns[reference]

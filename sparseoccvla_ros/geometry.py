@@ -74,9 +74,7 @@ def transform_points(target_from_source: Array, points_source: Array) -> Array:
     return points_source @ target_from_source[:3, :3].T + target_from_source[:3, 3]
 
 
-def interpolate(
-    target_from_source_0: Array, target_from_source_1: Array, fraction: float
-) -> Array:
+def interpolate(target_from_source_0: Array, target_from_source_1: Array, fraction: float) -> Array:
     """Pose between two poses: linear in translation, great-circle in rotation.
 
     ``fraction`` 0 gives the first, 1 the second; values outside extrapolate at constant rates.

@@ -72,7 +72,7 @@ class SurroundInput:
             self._ego_motion.wait_until_covered(max(camera_set.stamps_ns.values()))
         cameras = [name for name in self._parameters.cameras if name in camera_set.items]
         decoded = self._decoders.map(partial(self._view_or_fault, camera_set), cameras)
-        missing = {name: 'no_image' for name in camera_set.missing}
+        missing = dict.fromkeys(camera_set.missing, 'no_image')
         views = []
         for name, view in zip(cameras, decoded, strict=True):
             if isinstance(view, CameraFault):
@@ -90,9 +90,7 @@ class SurroundInput:
     def _subscribe(self) -> list[Subscription]:
         parameters, node = self._parameters, self._node
         image_type = CompressedImage if parameters.image_type == 'compressed' else Image
-        subscriptions = [
-            node.create_subscription(TFMessage, parameters.tf_static_topic, self._on_transforms, LATCHED)
-        ]
+        subscriptions = [node.create_subscription(TFMessage, parameters.tf_static_topic, self._on_transforms, LATCHED)]
         for camera in parameters.cameras:
             subscriptions.append(
                 node.create_subscription(

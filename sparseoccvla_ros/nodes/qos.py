@@ -20,5 +20,5 @@ LATCHED = _keep_last(100, ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT
 #: Results: each is acted upon, none may be lost between two nodes; depth for a reader that stalls for a moment.
 RESULT = _keep_last(10, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
 
-#: Requests: ROS' default depth of 10 silently loses requests of a burst; every question must get an answer, if only "busy".
+#: Requests: the default depth of 10 silently loses some of a burst; every question gets an answer, if only "busy".
 REQUESTS = _keep_last(500, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)

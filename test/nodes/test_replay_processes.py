@@ -173,7 +173,8 @@ def test_later_layers_win_and_a_layers_own_node_entry_beats_its_wildcard(tmp_pat
             {
                 '/planner': {'ros__parameters': {'device': 'cuda:1'}},
                 '/**': {'ros__parameters': {'device': 'cuda:0'}},
-            }
+            },
+            sort_keys=False,
         )
     )
 

@@ -1,8 +1,6 @@
 """Where the files lie that come with the package: configs, message definitions, the shipped weights."""
 
 import os
-import site
-import sys
 from pathlib import Path
 
 PACKAGE = 'sparseoccvla_ros'
@@ -11,15 +9,14 @@ PACKAGE = 'sparseoccvla_ros'
 def share_directories() -> tuple[Path, ...]:
     """Folders that may hold the package's shared files, in order of preference.
 
-    The source tree comes first, so that an edit counts without a rebuild; then the environment's prefix (``make
-    build`` and ``pip install``) and the user's (``pip install --user``); then the prefixes that a sourced ROS workspace
-    lists in ``AMENT_PREFIX_PATH`` (read here directly, because a training machine has no ament_index_python).
+    The source tree comes first, so that an edit counts without a rebuild. Else it is ``share/sparseoccvla_ros`` under
+    the prefix whose ``lib/python3.x/site-packages`` holds this module: so do ``pip install``, ``make build`` and colcon
+    lay it out, and the module of one installation never reads the files of another.
     """
-    source_tree = Path(__file__).resolve().parents[1]
-    candidates = [source_tree] if (source_tree / 'package.xml').is_file() else []
-    prefixes = [sys.prefix, site.getuserbase(), *os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)]
-    candidates += [Path(prefix, 'share', PACKAGE) for prefix in prefixes if prefix]
-    return tuple(candidates)
+    module = Path(__file__)
+    source_tree = module.resolve().parents[1]
+    sources = (source_tree,) if (source_tree / 'package.xml').is_file() else ()
+    return (*sources, module.parents[4] / 'share' / PACKAGE)
 
 
 def share_path(relative: str | os.PathLike[str]) -> Path:

@@ -129,18 +129,14 @@ def test_share_path_prefers_the_source_tree():
     assert share_path('config/fastdds_shm.xml') == ROOT / 'config/fastdds_shm.xml'
 
 
-def test_share_path_falls_back_to_the_environment_then_to_sourced_workspaces(tmp_path, monkeypatch):
-    environment, workspace = tmp_path / 'environment', tmp_path / 'workspace'
-    for prefix, name in ((environment, 'a'), (workspace, 'a'), (workspace, 'b')):
-        file = prefix / 'share/sparseoccvla_ros/config' / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    monkeypatch.setattr(resources, '__file__', str(tmp_path / 'lib/sparseoccvla_ros/resources.py'))
-    monkeypatch.setattr(sys, 'prefix', str(environment))
-    monkeypatch.setenv('AMENT_PREFIX_PATH', f'/nowhere:{workspace}')
-    assert share_path('config/a') == environment / 'share/sparseoccvla_ros/config/a'
-    assert share_path('config/b') == workspace / 'share/sparseoccvla_ros/config/b'
-    with pytest.raises(FileNotFoundError, match=rf'config/c does not come with .*{re.escape(str(workspace))}'):
+def test_share_path_of_an_installed_module_is_under_its_own_prefix(tmp_path, monkeypatch):
+    module = tmp_path / 'lib/python3.12/site-packages/sparseoccvla_ros/resources.py'
+    monkeypatch.setattr(resources, '__file__', str(module))
+    file = tmp_path / 'share/sparseoccvla_ros/config/a'
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert share_path('config/a') == file
+    with pytest.raises(FileNotFoundError, match=rf'config/c does not come with .*{re.escape(str(tmp_path))}'):
         share_path('config/c')
 
 

@@ -6,17 +6,18 @@ from pathlib import Path
 PACKAGE = 'sparseoccvla_ros'
 
 
-def share_directories() -> tuple[Path, ...]:
-    """Folders that may hold the package's shared files, in order of preference.
+def share_directory() -> Path:
+    """Folder that holds the package's shared files.
 
-    The source tree comes first, so that an edit counts without a rebuild. Else it is ``share/sparseoccvla_ros`` under
+    Modules of a source tree read its files, so that an edit counts without a rebuild. Else it is ``share/sparseoccvla_ros`` under
     the prefix whose ``lib/python3.x/site-packages`` holds this module: so do ``pip install``, ``make build`` and colcon
     lay it out, and the module of one installation never reads the files of another.
     """
     module = Path(__file__)
     source_tree = module.resolve().parents[1]
-    sources = (source_tree,) if (source_tree / 'package.xml').is_file() else ()
-    return (*sources, module.parents[4] / 'share' / PACKAGE)
+    if (source_tree / 'package.xml').is_file():
+        return source_tree
+    return module.parents[4] / 'share' / PACKAGE
 
 
 def share_path(relative: str | os.PathLike[str]) -> Path:
@@ -28,14 +29,12 @@ def share_path(relative: str | os.PathLike[str]) -> Path:
 
     Raises:
         ValueError: the path is absolute or climbs out of the package.
-        FileNotFoundError: no share folder has it; the message lists where it was looked for.
+        FileNotFoundError: it does not exist; the message says where it was looked for.
     """
     path = Path(relative)
     if path.is_absolute() or '..' in path.parts:
         raise ValueError(f'share_path takes a path inside the package, got {str(relative)!r}')
-    directories = share_directories()
-    for directory in directories:
-        if (directory / path).exists():
-            return directory / path
-    looked_in = ', '.join(str(directory) for directory in directories)
-    raise FileNotFoundError(f'{path} does not come with {PACKAGE}; looked in {looked_in}')
+    found = share_directory() / path
+    if not found.exists():
+        raise FileNotFoundError(f'{path} does not come with {PACKAGE}; there is no {found}')
+    return found

@@ -9,9 +9,9 @@ PACKAGE = 'sparseoccvla_ros'
 def share_directory() -> Path:
     """Folder that holds the package's shared files.
 
-    Modules of a source tree read its files, so that an edit counts without a rebuild. Else it is ``share/sparseoccvla_ros`` under
-    the prefix whose ``lib/python3.x/site-packages`` holds this module: so do ``pip install``, ``make build`` and colcon
-    lay it out, and the module of one installation never reads the files of another.
+    Modules of a source tree read its files, so that an edit counts without a rebuild. Else it is
+    ``share/sparseoccvla_ros`` under the prefix whose ``lib/python3.x/site-packages`` holds this module: so do ``pip
+    install``, ``make build`` and colcon lay it out, and one installation never reads the files of another.
     """
     module = Path(__file__)
     source_tree = module.resolve().parents[1]

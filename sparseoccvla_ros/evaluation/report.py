@@ -166,8 +166,9 @@ def _scene(scene: SceneMaterial, number: int, start_ns: int, answers: Sequence[M
 
 
 def _seated(cameras: Iterable[str]) -> list[str]:
-    """Cameras in the order in which one sees them sitting in the car: the rig's order runs clockwise, so the second half
-    (behind) is turned round to have what is left on the left.
+    """Cameras as one sees them sitting in the car.
+
+    The rig's order runs clockwise, so the second half (behind) is turned round to have what is left on the left.
     """
     names = list(cameras)
     half = (len(names) + 1) // 2

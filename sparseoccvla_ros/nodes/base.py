@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ from sparseoccvla_ros.nodes.parameters import ModelParameters, declare_parameter
 from sparseoccvla_ros.nodes.qos import RESULT
 
 DIAGNOSTICS_PERIOD_S = 1.0
+#: Concern of the diagnostic status that tells how many subscribers each output has.
+SUBSCRIBERS = 'subscribers'
 #: What a wrong parameter, a missing file or a checkpoint that does not fit raises at start-up.
 STARTUP_ERRORS = (ValueError, OSError, RuntimeError, ImportError)
 PARAMETER_ERRORS = (ValueError, InvalidParameterTypeException, InvalidParameterValueException)
@@ -51,6 +54,7 @@ class ManagedNode(LifecycleNode):
         self.handover = handover
         self.active = False
         self.counters: Counter[str] = Counter()
+        self._outputs: list[Publisher] = []
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', RESULT)
         self.create_steady_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
@@ -66,6 +70,18 @@ class ManagedNode(LifecycleNode):
     @abstractmethod
     def status(self) -> list[DiagnosticStatus]:
         """One diagnostic status per concern."""
+
+    def output(self, kind: type, topic: str) -> Publisher:
+        """A lifecycle publisher of a result on a relative topic; :meth:`destroy_outputs` takes all of them back."""
+        publisher = self.create_lifecycle_publisher(kind, topic, RESULT)
+        self._outputs.append(publisher)
+        return publisher
+
+    def destroy_outputs(self) -> None:
+        """Destroy what :meth:`output` made."""
+        for publisher in self._outputs:
+            self.destroy_lifecycle_publisher(publisher)
+        self._outputs = []
 
     def steady_s(self) -> float:
         """Steady clock in seconds: for deadlines and time-outs only."""
@@ -85,6 +101,11 @@ class ManagedNode(LifecycleNode):
             self.get_logger().fatal(f'cannot configure: {error}')
             self.release()
             return TransitionCallbackReturn.FAILURE
+        except Exception:
+            # rclpy turns it into a failed transition without a word
+            self.get_logger().fatal(f'cannot configure:\n{traceback.format_exc()}')
+            self.release()
+            raise
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -128,7 +149,10 @@ class ManagedNode(LifecycleNode):
     def _publish_diagnostics(self) -> None:
         state = 'active' if self.active else 'inactive'
         lifecycle = self.diagnostic('lifecycle', '' if self.active else state, {'state': state})
-        message = DiagnosticArray(status=[lifecycle, *(self.status() if self.active else [])])
+        # discovery is not symmetric: only the publisher knows who will get its next message
+        heard = {publisher.topic_name: publisher.get_subscription_count() for publisher in self._outputs}
+        subscribers = self.diagnostic(SUBSCRIBERS, '', heard)
+        message = DiagnosticArray(status=[lifecycle, subscribers, *(self.status() if self.active else [])])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 

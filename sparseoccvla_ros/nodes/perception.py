@@ -8,7 +8,6 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import OccupancyGrid
-from rclpy.publisher import Publisher
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
 from sparseoccvla_ros.model.config import load_model_config
@@ -23,7 +22,6 @@ from sparseoccvla_ros.nodes.ego_motion import EgoMotionInput
 from sparseoccvla_ros.nodes.handover import HandOver
 from sparseoccvla_ros.nodes.model_parts import torch_device, weights_path, weights_text
 from sparseoccvla_ros.nodes.parameters import PerceptionParameters
-from sparseoccvla_ros.nodes.qos import RESULT
 from sparseoccvla_ros.nodes.surround_input import SurroundInput
 from sparseoccvla_ros.nodes.worker import LatestWorker
 from sparseoccvla_ros.runtime.finite import NonFiniteOutput
@@ -50,7 +48,6 @@ class PerceptionNode(ManagedNode):
         self._input: SurroundInput | None = None
         self._ego_motion: EgoMotionInput | None = None
         self._filter: CameraFilter | ApproximateTimeCameraFilter | None = None
-        self._outputs: list[Publisher] = []
         self._last_missing: dict[str, str] = {}
         self._last_stage_ms: dict[str, float] = {}
         self._scenes = 0
@@ -68,10 +65,10 @@ class PerceptionNode(ManagedNode):
         self.get_logger().info(
             f'model {config.name} ({weights_text(parameters)}), {device}, {time.perf_counter() - begin_s:.1f} s'
         )
-        self._queries = self._output(OccupancyQueries, 'occupancy_queries')
-        self._cloud = self._output(PointCloud2, 'occupancy')
-        self._grid = self._output(OccupancyGrid, 'occupancy_grid')
-        self._status = self._output(SceneStatus, 'scene_status')
+        self._queries = self.output(OccupancyQueries, 'occupancy_queries')
+        self._cloud = self.output(PointCloud2, 'occupancy')
+        self._grid = self.output(OccupancyGrid, 'occupancy_grid')
+        self._status = self.output(SceneStatus, 'scene_status')
         self._worker = LatestWorker('perception', self._process, self._on_replaced, self._on_error)
         self._ego_motion = EgoMotionInput(self, parameters)
         self._filter = self._camera_filter()
@@ -93,10 +90,8 @@ class PerceptionNode(ManagedNode):
                 part.destroy()
         if self._worker is not None:
             self._worker.close()
-        for publisher in self._outputs:
-            self.destroy_lifecycle_publisher(publisher)
+        self.destroy_outputs()
         self._input = self._filter = self._ego_motion = self._worker = None
-        self._outputs = []
 
     def status(self) -> list[DiagnosticStatus]:
         """Cameras, odometry, processing."""
@@ -116,11 +111,6 @@ class PerceptionNode(ManagedNode):
     def drops(self) -> dict[str, int]:
         """Everything dropped or refused since activation, by reason."""
         return {**self.counters, **(self._filter.drops if self._filter is not None else {})}
-
-    def _output(self, kind: type, topic: str) -> Publisher:
-        publisher = self.create_lifecycle_publisher(kind, topic, RESULT)
-        self._outputs.append(publisher)
-        return publisher
 
     def _on_image(self, camera: str, message: CompressedImage | Image) -> None:
         if self.active:

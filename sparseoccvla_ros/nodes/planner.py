@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import Path
-from rclpy.publisher import Publisher
 from visualization_msgs.msg import MarkerArray
 
 from sparseoccvla_ros.model.config import load_model_config
@@ -74,10 +73,9 @@ class PlannerNode(ManagedNode):
         self.get_logger().info(
             f'model {config.name} ({weights_text(parameters)}), {self._device}, {time.perf_counter() - begin_s:.1f} s'
         )
-        self._trajectory = self.create_lifecycle_publisher(PlannedTrajectory, 'trajectory', RESULT)
-        self._path = self.create_lifecycle_publisher(Path, 'path', RESULT)
-        self._markers = self.create_lifecycle_publisher(MarkerArray, 'markers', RESULT)
-        self._outputs: list[Publisher] = [self._trajectory, self._path, self._markers]
+        self._trajectory = self.output(PlannedTrajectory, 'trajectory')
+        self._path = self.output(Path, 'path')
+        self._markers = self.output(MarkerArray, 'markers')
         self._ego_motion = EgoMotionInput(self, parameters)
         self._subscriptions_made = [
             self.create_subscription(DrivingCommand, 'driving_command', self._on_command, LATCHED)
@@ -101,8 +99,7 @@ class PlannerNode(ManagedNode):
         self._ego_motion.destroy()
         for subscription in self._subscriptions_made:
             self.destroy_subscription(subscription)
-        for publisher in self._outputs:
-            self.destroy_lifecycle_publisher(publisher)
+        self.destroy_outputs()
         self._pairing.clear()
 
     def status(self) -> list[DiagnosticStatus]:

@@ -10,7 +10,6 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.publisher import Publisher
 from rclpy.task import Future
 
 from sparseoccvla_ros import __version__
@@ -45,7 +44,6 @@ class ReasoningNode(ManagedNode):
     def __init__(self, handover: HandOver | None = None, **node_arguments: Any) -> None:
         super().__init__('reasoning', ReasoningParameters, handover, **node_arguments)
         self._engine: ReasoningEngine | None = None
-        self._publishers_made: list[Publisher] = []
         self._entities: list[Any] = []
         self._newest = NewestStamp()
         self._last_stage_ms: dict[str, float] = {}
@@ -78,9 +76,8 @@ class ReasoningNode(ManagedNode):
         self.get_logger().info(
             f'model {config.name} ({weights_text(parameters)}), {self._device}, {time.perf_counter() - begin_s:.1f} s'
         )
-        self._forecast = self.create_lifecycle_publisher(OccupancyForecast, 'forecast', RESULT)
-        self._tokens = self.create_lifecycle_publisher(ReasoningTokens, 'reasoning_tokens', RESULT)
-        self._publishers_made = [self._forecast, self._tokens]
+        self._forecast = self.output(OccupancyForecast, 'forecast')
+        self._tokens = self.output(ReasoningTokens, 'reasoning_tokens')
         # A mutually exclusive group, the default, would hold back the node's other callbacks until the answer is there.
         waiting = ReentrantCallbackGroup()
         self._services_made = [
@@ -111,8 +108,7 @@ class ReasoningNode(ManagedNode):
             return
         self._engine.close()
         self._engine = None
-        for publisher in self._publishers_made:
-            self.destroy_lifecycle_publisher(publisher)
+        self.destroy_outputs()
         for service in self._services_made:
             self.destroy_service(service)
         self._action.destroy()

@@ -87,7 +87,8 @@ def test_scenes_flow_with_memory_and_one_trajectory_each(start_stack):
         # 8 m/s along odom x since START_NS: the plan starts where the car is
         start = last.points[0].pose.position
         np.testing.assert_allclose(start.x, 8.0 * (1.5 + 0.008), atol=0.2)
-    assert len(last.candidates) == 6
+    assert [candidate.command for candidate in last.candidates] == [0] * 6 + [1] * 6 + [2] * 6
+    assert last.chosen == -1 or last.candidates[last.chosen].command == last.command == 2
 
 
 def test_an_inactive_stack_takes_nothing_in(start_stack):

@@ -100,7 +100,7 @@ def _periods(stamps: Sequence[Stamp]) -> tuple[float | None, float | None, dict[
 
 def _worth(count: int, spread_ns: float, window_ns: float) -> float:
     # a high power: one camera more outweighs half the pause
-    return count**6 * max(window_ns - spread_ns, 1.0)
+    return count**5 * max(window_ns - spread_ns, 1.0)
 
 
 def _hypotheses(stamps: Sequence[Stamp], window_ns: float) -> list[dict[int, float]]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sparseoccvla_ros.geometry import inverse, quat_xyzw_from_wxyz, transform_from, transform_points
-from sparseoccvla_ros.planning.gate import SafetyGate
+from sparseoccvla_ros.planning.gate import Check, SafetyGate
 from sparseoccvla_ros.planning.vehicle import VehicleLimits
 from sparseoccvla_ros.runtime.ego_motion import PoseBuffer
 from sparseoccvla_ros.runtime.scene import OccupancyPoints
@@ -95,6 +95,18 @@ def test_a_plan_must_start_at_the_vehicles_speed(speed, name):
     waypoints = rollout(6.0, constant(0.0), constant(0.0))
     assert names_of(SafetyGate(LIMITS).check(waypoints, speed)) == {name}
     assert SafetyGate(LIMITS).check(waypoints, 6.0).passed
+
+
+@pytest.mark.parametrize(('change', 'passes'), [(1.3, True), (1.4, False), (-2.3, True), (-2.5, False)])
+def test_the_first_step_is_reachable_from_the_measured_speed(change, passes):
+    """Mean speed of the first half second: 0.3 m/s of slack and 0.25 s of 4 or 8 m/s2 with 5 %: 1.35 and 2.4 m/s."""
+    report = SafetyGate(LIMITS).check(rollout(6.0, constant(0.0), constant(0.0)), 6.0 - change)
+    assert report.passed is passes
+
+
+def test_a_value_that_is_nan_never_passes():
+    assert not Check('speed', math.nan, 1.0, 'm/s').passed
+    assert Check('speed', 1.0, 1.0, 'm/s').passed
 
 
 def test_a_plan_must_start_at_the_vehicle():

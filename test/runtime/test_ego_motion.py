@@ -95,10 +95,11 @@ def test_dense_noise_is_averaged():
         pose = accelerating(i / 100)
         pose[:2, 3] += rng.normal(scale=0.002, size=2)
         buffer.add(ns(i / 100), pose)
-    # A single difference would be wrong by 0.002 * sqrt(2) / 0.01 = 0.28 m/s, an acceleration by 50 m/s2.
+    # A single difference would be wrong by 0.002 * sqrt(2) / 0.01 = 0.28 m/s, an acceleration by 50 m/s2. A quadratic
+    # over 51 samples has 2 * sqrt(180 / 51) * 0.002 / 0.5^2 = 0.03 m/s2; over 0.2 s it would be ten times that.
     state = buffer.state_at(ns(3.0))
-    assert state.speed_mps == pytest.approx(8.5, abs=0.05)
-    assert state.accel_mps2 == pytest.approx(1.5, abs=0.3)
+    assert state.speed_mps == pytest.approx(8.5, abs=0.02)
+    assert state.accel_mps2 == pytest.approx(1.5, abs=0.1)
 
 
 @pytest.mark.parametrize('rate_hz', [2, 30])

@@ -39,6 +39,7 @@ setup(
     description='SparseOccVLA: surround cameras to sparse occupancy, answers, forecast and a trajectory.',
     license='Apache-2.0',
     packages=find_packages(include=['sparseoccvla_ros', 'sparseoccvla_ros.*']),
+    package_data={'sparseoccvla_ros.evaluation': ['*.j2']},
     data_files=shared_files(),
     entry_points={'console_scripts': ['sparseoccvla = sparseoccvla_ros.cli.main:app']},
     python_requires='>=3.10,<3.14',

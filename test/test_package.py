@@ -186,6 +186,8 @@ def test_pip_install_gives_the_ros_free_part_with_its_files(tmp_path):
     assert all(Path(line).is_relative_to(environment) for line in done.stdout.splitlines())
     assert len(done.stdout.splitlines()) == 4
     assert (environment / 'bin/sparseoccvla').exists()
+    files = {path.relative_to(source) for path in (source / 'sparseoccvla_ros').rglob('*') if path.is_file()}
+    assert {file for file in files if not (site / file).exists()} == set()
     metadata = next(site.glob('sparseoccvla_ros-*.dist-info/METADATA')).read_text()
     wanted = sum(len(lines) for lines in required().values())
     assert metadata.count('\nRequires-Dist: ') == wanted

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.cache_utils import DynamicLayer
 
+from sparseoccvla_ros.model.adapters import switch_adapter
 from sparseoccvla_ros.model.config import LanguageConfig, VLAConfig
 from sparseoccvla_ros.model.connector import Connector
 from sparseoccvla_ros.model.forecaster import OccupancyForecaster
@@ -73,6 +74,10 @@ class SceneLanguage(nn.Module):
     def causal_lm(self) -> LlamaForCausalLM:
         """The language model without the adapter wrapper (its layers hold the adapters)."""
         return self.llm.get_base_model() if isinstance(self.llm, PeftModel) else self.llm
+
+    def switch_adapter(self, name: str, folder: Path | None) -> None:
+        """See :func:`sparseoccvla_ros.model.adapters.switch_adapter`. Keys and values made before fit no more."""
+        self.llm = switch_adapter(self.llm, name, folder)
 
     def prefix_embeddings(self, features: Tensor, positions_m: Tensor) -> tuple[Tensor, slice]:
         """System text, T_o and T_g of scenes.

@@ -78,9 +78,15 @@ class PerceptionParameters(MotionParameters):
         default_factory=lambda: list(CAMERAS), metadata={'description': "cameras in the rig's order"}
     )
     reference_camera: str = parameter('CAM_FRONT', "camera whose stamp is the scene's")
-    image_topic: str = parameter('/{camera}/image_rect/compressed', 'image topic; {camera} stands for the name')
+    image_topic: str = parameter(
+        '/{camera}/image_rect/compressed',
+        'image topic; {camera} is the name, {camera_lower} the same in lower case',
+    )
+    image_reliability: str = parameter(
+        'best_effort', 'QoS of images and camera_info: best_effort matches every driver; reliable loses none'
+    )
     image_type: str = parameter('compressed', 'compressed: sensor_msgs/CompressedImage; raw: sensor_msgs/Image')
-    camera_info_topic: str = parameter('/{camera}/camera_info', 'sensor_msgs/CameraInfo; {camera} stands for the name')
+    camera_info_topic: str = parameter('/{camera}/camera_info', 'sensor_msgs/CameraInfo; {camera} as in image_topic')
     tf_static_topic: str = parameter('/tf_static', 'static transforms base_frame -> camera frames')
     sync: str = parameter(
         'cycle', "cycle: the package's synchronizer; approximate_time: message_filters, complete sets only"
@@ -92,7 +98,10 @@ class PerceptionParameters(MotionParameters):
         60.0,
     )
     max_spread_s: float = parameter(
-        0.06, "widest spread of stamps inside one set before the cameras' offsets are learned; seconds", 0.0, 1.0
+        0.06,
+        'widest spread of the stamps of one camera cycle; seconds',
+        0.0,
+        1.0,
     )
     min_cameras: int = parameter(4, 'a set with fewer usable cameras is skipped', 1, 64)
     calibration_timeout_s: float = parameter(
@@ -108,6 +117,7 @@ class PerceptionParameters(MotionParameters):
     def __post_init__(self) -> None:
         super().__post_init__()
         choice('image_type', self.image_type, ('compressed', 'raw'))
+        choice('image_reliability', self.image_reliability, ('best_effort', 'reliable'))
         choice('sync', self.sync, ('cycle', 'approximate_time'))
         if self.reference_camera not in self.cameras:
             raise ValueError(
@@ -121,8 +131,16 @@ class PerceptionParameters(MotionParameters):
                 f'parameter min_cameras is {self.min_cameras}; expected at most the {len(self.cameras)} cameras'
             )
         for name in ('image_topic', 'camera_info_topic'):
-            if '{camera}' not in getattr(self, name):
-                raise ValueError(f'parameter {name} is {getattr(self, name)!r}; expected {{camera}} in it')
+            topics = {self.camera_topic(getattr(self, name), camera) for camera in self.cameras}
+            if len(topics) != len(self.cameras):
+                raise ValueError(
+                    f'parameter {name} is {getattr(self, name)!r}; expected {{camera}} or {{camera_lower}} in it'
+                )
+
+    @staticmethod
+    def camera_topic(template: str, camera: str) -> str:
+        """The topic of one camera."""
+        return template.replace('{camera}', camera).replace('{camera_lower}', camera.lower())
 
 
 @dataclass(frozen=True)
@@ -130,6 +148,7 @@ class ReasoningParameters(ModelParameters):
     """Parameters of node ``reasoning``."""
 
     base_frame: str = parameter('base_link', 'ego frame of the forecast')
+    adapters_folder: str = parameter('', 'folder with a subfolder per LoRA adapter (peft, safetensors); empty: none')
     kept_scenes: int = parameter(20, 'scenes that stay askable, the newest included', 1, 1000)
     max_waiting_questions: int = parameter(8, 'questions that wait; one more is answered "busy" at once', 1, 1000)
     max_running_answers: int = parameter(4, 'answers decoded in turn, token by token', 1, 64)

@@ -7,9 +7,12 @@ def _keep_last(depth: int, reliability: ReliabilityPolicy, durability: Durabilit
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability)
 
 
-#: Images and camera_info: an old image is worth nothing, and a best-effort reader matches every driver.
-#: Depth 5: one busy executor callback must not cost a camera its frame.
-SENSOR = _keep_last(5, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
+#: Images and camera_info, by parameter image_reliability: an old image is worth nothing, and a best-effort reader
+#: matches every driver. Depth 5: one busy executor callback must not cost a camera its frame.
+SENSOR = {
+    'best_effort': _keep_last(5, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE),
+    'reliable': _keep_last(5, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE),
+}
 
 #: Odometry and /tf arrive at up to some 100 Hz and every sample counts; a best-effort reader matches any driver.
 MOTION = _keep_last(200, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -14,6 +15,7 @@ from rclpy.task import Future
 
 from sparseoccvla_ros import __version__
 from sparseoccvla_ros.action import StreamAnswer
+from sparseoccvla_ros.model.adapters import adapter_names
 from sparseoccvla_ros.model.config import load_model_config
 from sparseoccvla_ros.model.vla import build_language
 from sparseoccvla_ros.msg import OccupancyForecast, OccupancyQueries, ReasoningTokens
@@ -58,6 +60,8 @@ class ReasoningNode(ManagedNode):
         config = load_model_config(parameters.model_config)
         self._device = torch_device(parameters.device)
         model = build_language(config, weights=weights_path(parameters.weights), seed=parameters.seed).to(self._device)
+        self._adapters_folder = Path(parameters.adapters_folder).expanduser()
+        self._adapters = adapter_names(self._adapters_folder) if parameters.adapters_folder else ()
         limits = QuestionLimits(
             kept_scenes=parameters.kept_scenes,
             max_waiting=parameters.max_waiting_questions,
@@ -83,7 +87,7 @@ class ReasoningNode(ManagedNode):
         self._services_made = [
             self.create_service(AskScene, 'ask', self._on_ask, qos_profile=REQUESTS, callback_group=waiting),
             self.create_service(DescribeModel, 'describe', self._on_describe),
-            self.create_service(SetAdapter, 'set_adapter', self._on_set_adapter),
+            self.create_service(SetAdapter, 'set_adapter', self._on_set_adapter, callback_group=waiting),
         ]
         self._action = ActionServer(
             self,
@@ -172,7 +176,8 @@ class ReasoningNode(ManagedNode):
             return future
 
         def on_done(answer: Answer) -> None:
-            self.executor.create_task(future.set_result, answer)
+            future.set_result(answer)
+            self.executor.wake()  # it looks at waiting coroutines only when something else happens
 
         def on_text(text: str, generated_tokens: int) -> None:
             feedback = StreamAnswer.Feedback(text=text, generated_tokens=generated_tokens)
@@ -181,6 +186,8 @@ class ReasoningNode(ManagedNode):
         pending = self._engine.ask(question, on_done, on_text if goal is not None else None)
         if goal is not None:
             self._streams[bytes(goal.goal_id.uuid)] = pending
+            if goal.is_cancel_requested:  # the cancel came before there was anything to cancel
+                pending.cancel()
         return future
 
     def _on_goal(self, request: StreamAnswer.Goal) -> GoalResponse:
@@ -194,8 +201,10 @@ class ReasoningNode(ManagedNode):
         return CancelResponse.ACCEPT
 
     async def _on_stream(self, goal: ServerGoalHandle) -> StreamAnswer.Result:
-        answer = await self._answer(question_from(goal.request), goal)
-        self._streams.pop(bytes(goal.goal_id.uuid), None)
+        try:
+            answer = await self._answer(question_from(goal.request), goal)
+        finally:
+            self._streams.pop(bytes(goal.goal_id.uuid), None)
         if goal.is_cancel_requested:
             goal.canceled()
         elif answer.success:
@@ -209,6 +218,8 @@ class ReasoningNode(ManagedNode):
         response.name = self._config.name
         response.weights = weights_text(self.parameters)
         response.language_model = language.pretrained or f'own Llama, {language.layers} layers of {language.width}'
+        response.adapter = self._engine.adapter
+        response.adapters = list(self._adapters)
         response.package_version = __version__
         response.device = str(self._device)
         response.precision = self._config.precision
@@ -217,9 +228,24 @@ class ReasoningNode(ManagedNode):
         response.kept_scenes = [time_from(stamp_ns) for stamp_ns in self._engine.kept_scenes]
         return response
 
-    def _on_set_adapter(self, request: SetAdapter.Request, response: SetAdapter.Response) -> SetAdapter.Response:
-        response.success = not request.name
-        response.message = '' if response.success else f'no adapter {request.name!r}; this model has none'
+    async def _on_set_adapter(self, request: SetAdapter.Request, response: SetAdapter.Response) -> SetAdapter.Response:
+        """Only names that the folder held at start are taken, so a request never becomes a path."""
+        if not self.active or self._engine is None:
+            response.message = 'the node is not active'
+        elif request.name and request.name not in self._adapters:
+            known = ', '.join(self._adapters) or 'none'
+            response.message = f'no adapter {request.name!r}; adapters here: {known}'
+        else:
+            future: Future = Future(executor=self.executor)
+
+            def on_done(refusal: str) -> None:
+                future.set_result(refusal)
+                self.executor.wake()
+
+            folder = self._adapters_folder / request.name if request.name else None
+            self._engine.set_adapter(request.name, folder, on_done)
+            response.message = await future
+            response.success = not response.message
         return response
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.serialization import deserialize_message
 
 from sparseoccvla_ros.data.bag_reader import BagReader, RawMessage
@@ -20,6 +21,7 @@ from sparseoccvla_ros.evaluation.replay_summary import AnswerRecord, read_output
 from sparseoccvla_ros.evaluation.report import write_report
 from sparseoccvla_ros.msg import SceneStatus
 from sparseoccvla_ros.nodes.bag_player import BagPlayer, numbered, played_topics
+from sparseoccvla_ros.nodes.base import SUBSCRIBERS
 from sparseoccvla_ros.nodes.client import ANSWER_TIMEOUT_S, SpinningNode, StackClient, answer_record
 from sparseoccvla_ros.nodes.processes import (
     NODES,
@@ -29,6 +31,7 @@ from sparseoccvla_ros.nodes.processes import (
     stack_commands,
     write_parameters,
 )
+from sparseoccvla_ros.nodes.recorder import OUTPUTS as RECORDED_TOPICS
 from sparseoccvla_ros.nodes.recorder import Recorder
 from sparseoccvla_ros.nodes.replay_setup import (
     LOGS,
@@ -49,8 +52,9 @@ MATCH_TIMEOUT_S = 20.0
 SETTLE_TIMEOUT_S = 15.0
 QUIET_S = 0.3
 ODOMETRY_LEAD_S = 0.005
-#: Topics that a message comes on without any input.
-UNPROVOKED = frozenset({'/diagnostics'})
+DIAGNOSTICS = '/diagnostics'
+#: Nodes of the stack that read what another process of it publishes.
+READERS_IF_SEPARATE = {'/occupancy_queries': 2, '/reasoning_tokens': 1}
 
 Progress = Callable[[str], None]
 
@@ -142,6 +146,7 @@ class _Run:
         self._received_s: dict[int, float] = {}
         self._published_s: dict[int, float] = {}
         self._heard_s = time.monotonic()
+        self._subscribers: dict[str, int] = {}
         self.answers: list[AnswerRecord] = []
         self.model: dict[str, Any] = {}
 
@@ -149,8 +154,6 @@ class _Run:
         """Wait for the stack, play, ask, and let the outputs run dry."""
         with SpinningNode('replay', domain_id=domain_id) as self._session:
             topics = played_topics(self._reader.topics, self._preset, self._settings.cameras)
-            # Discovery tells a process's endpoints in the order of their creation. Recorder and publishers come before
-            # the service clients, so a stack that has answered a service call knows all of them.
             recorder = Recorder(
                 self._session.node, self._options.out / OUTPUTS, lambda: self._player.now_ns, self._listen
             )
@@ -186,8 +189,19 @@ class _Run:
         }
         if not self._session.wait_until(lambda: not self._player.unheard(), MATCH_TIMEOUT_S, self._check):
             raise ReplayError(f'the stack does not listen to {", ".join(self._player.unheard())}')
+        # Discovery is not symmetric: a node publishes to nobody until it knows its readers, and only it can tell.
+        if not self._session.wait_until(lambda: not self._unread(), MATCH_TIMEOUT_S, self._check):
+            raise ReplayError(f'the stack does not know all readers of {", ".join(self._unread())}')
         waited_s = time.monotonic() - begin_s
         self._progress(f'stack active after {waited_s:.1f} s: {self.model["name"]}, {self.model["weights"]}')
+
+    def _unread(self) -> list[str]:
+        """Outputs whose publisher does not know yet all its readers: the recorder, and the stack's other nodes."""
+        readers = dict.fromkeys((topic for topic in RECORDED_TOPICS if topic != DIAGNOSTICS), 1)
+        if self._options.separate:
+            for topic, count in READERS_IF_SEPARATE.items():
+                readers[topic] += count
+        return [topic for topic, count in readers.items() if self._subscribers.get(topic, 0) < count]
 
     def _play_in_lockstep(self) -> None:
         asked = self._questions_by_set()
@@ -275,7 +289,11 @@ class _Run:
 
     def _listen(self, topic: str, data: bytes) -> None:
         """On the executor's thread, for every recorded message."""
-        if topic in UNPROVOKED:
+        if topic == DIAGNOSTICS:
+            for status in deserialize_message(data, DiagnosticArray).status:
+                if status.name.endswith(f': {SUBSCRIBERS}'):
+                    self._subscribers |= {pair.key: int(pair.value) for pair in status.values}
+            self._session.notify()
             return
         self._heard_s = time.monotonic()
         if topic == '/trajectory':

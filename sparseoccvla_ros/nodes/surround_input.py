@@ -90,19 +90,23 @@ class SurroundInput:
     def _subscribe(self) -> list[Subscription]:
         parameters, node = self._parameters, self._node
         image_type = CompressedImage if parameters.image_type == 'compressed' else Image
+        qos = SENSOR[parameters.image_reliability]
         subscriptions = [node.create_subscription(TFMessage, parameters.tf_static_topic, self._on_transforms, LATCHED)]
         for camera in parameters.cameras:
             subscriptions.append(
                 node.create_subscription(
                     CameraInfo,
-                    parameters.camera_info_topic.format(camera=camera),
+                    parameters.camera_topic(parameters.camera_info_topic, camera),
                     partial(self._on_camera_info, camera),
-                    SENSOR,
+                    qos,
                 )
             )
             subscriptions.append(
                 node.create_subscription(
-                    image_type, parameters.image_topic.format(camera=camera), partial(self._on_image, camera), SENSOR
+                    image_type,
+                    parameters.camera_topic(parameters.image_topic, camera),
+                    partial(self._on_image, camera),
+                    qos,
                 )
             )
         return subscriptions

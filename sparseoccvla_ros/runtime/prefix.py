@@ -65,6 +65,11 @@ class PrefixCache:
                 return next(reversed(self._prefixes.values()), None)
             return self._prefixes.get(stamp_ns)
 
+    def forget(self) -> None:
+        """Forget all scenes, but not the time they belong to: a scene that is on its way will still be kept."""
+        with self._lock:
+            self._prefixes.clear()
+
     def clear(self) -> None:
         """Forget all scenes."""
         with self._lock:

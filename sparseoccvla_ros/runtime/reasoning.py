@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -79,6 +80,9 @@ class ReasoningEngine:
         self._score_threshold = score_threshold
         self._clock = clock
         self._planning_tokens = model.planning_tokens()
+        self._newest: SceneQueries | None = None  # of the worker thread
+        self._switching = False
+        self._adapter = ''
         self._scenes = PrefixCache(self.limits.kept_scenes)
         self._conversations = Conversations(self.limits.max_conversations, self.limits.max_turns)
         self._answers = AnswerContext(
@@ -109,6 +113,27 @@ class ReasoningEngine:
         """Counters since the start: 'superseded', 'busy', 'error: <type>' (a copy)."""
         return self._scheduler.counts
 
+    @property
+    def adapter(self) -> str:
+        """Name of the active LoRA adapter, '' for none."""
+        return self._adapter
+
+    def set_adapter(self, name: str, folder: Path | None, on_done: Callable[[str], None]) -> None:
+        """Switch the language model to a LoRA adapter, or back to none, once every earlier question is answered.
+
+        Questions that come meanwhile are refused as busy. Scenes read with the old adapter are forgotten, except the
+        newest, which is read again.
+
+        Args:
+            name: what :attr:`adapter` will say; '' with ``folder`` None switches adapters off.
+            folder: peft's form, see :meth:`SceneLanguage.switch_adapter`.
+            on_done: gets '' or why nothing has changed, on the engine's thread or at once.
+        """
+        self._switching = True  # before the job can end; a refused one leaves it to the switch that waits
+        refusal = self._scheduler.submit_idle(_AdapterJob(self, name, folder, on_done))
+        if refusal:
+            on_done('busy: another switch waits' if refusal == 'busy' else 'the reasoning engine is stopped')
+
     def submit_scene(self, queries: SceneQueries, callback: SceneCallback) -> None:
         """Read a scene as soon as the thread is free. A scene that still waits is replaced by this one and told so."""
         self._scheduler.submit_urgent(_SceneJob(self, queries, callback, self._scenes.epoch))
@@ -135,6 +160,8 @@ class ReasoningEngine:
         try:
             if self._scheduler.stopped:
                 raise QuestionRefused('the reasoning engine is stopped')
+            if self._switching:
+                raise QuestionRefused('busy: the adapter is being switched')
             question = checked(question, self.limits)
             job = AnswerJob(self._answers, question, self._scene_of(question), pending, arrival_s)
             refusal = self._scheduler.submit(job)
@@ -172,22 +199,20 @@ class ReasoningEngine:
     def _read(self, queries: SceneQueries, epoch: int) -> SceneResult:
         """Prefix, forecast and planning prompt of one scene (on the worker thread)."""
         timer = StageTimer(self._device)
-        features = queries.features.to(self._device)[None]
-        positions_m = queries.positions_ego.to(self._device)[None]
+        features, positions_m = self._batch_of_one(queries)
         with torch.inference_mode():
             with timer.stage('prefill'):
-                embeddings, occupancy = self._model.prefix_embeddings(features, positions_m)
-                hidden, key_values = self._model.forward_embeddings(embeddings, None)
-            prefix = ScenePrefix(queries.stamp_ns, key_values, embeddings.shape[1])
+                prefix, hidden, occupancy = self._prefill(queries)
             with timer.stage('forecast'):
                 forecast = self._forecast(hidden[:, occupancy], features, positions_m)
             with timer.stage('planning_prompt'):
                 token_ids = torch.tensor([self._planning_tokens], dtype=torch.long, device=self._device)
-                planning, _ = self._model.forward_embeddings(self._model.embed_text(token_ids), key_values)
+                planning, _ = self._model.forward_embeddings(self._model.embed_text(token_ids), prefix.key_values)
                 tokens = planning[0].float()
         require_finite('language model', hidden, tokens)
         if not self._scenes.put(prefix, epoch):
             return SceneResult(queries.stamp_ns, failure='reset')
+        self._newest = queries
         reasoning = SceneReasoning(
             stamp_ns=queries.stamp_ns,
             tokens=tokens,
@@ -196,6 +221,26 @@ class ReasoningEngine:
             stage_ms=timer.stage_ms,
         )
         return SceneResult(queries.stamp_ns, reasoning, forecast)
+
+    def _batch_of_one(self, queries: SceneQueries) -> tuple[torch.Tensor, torch.Tensor]:
+        return queries.features.to(self._device)[None], queries.positions_ego.to(self._device)[None]
+
+    def _prefill(self, queries: SceneQueries) -> tuple[ScenePrefix, torch.Tensor, slice]:
+        """The scene's prefix, its hidden states [1, L, D], and where the occupancy tokens lie in them."""
+        embeddings, occupancy = self._model.prefix_embeddings(*self._batch_of_one(queries))
+        hidden, key_values = self._model.forward_embeddings(embeddings, None)
+        return ScenePrefix(queries.stamp_ns, key_values, embeddings.shape[1]), hidden, occupancy
+
+    def _switch(self, name: str, folder: Path | None) -> None:
+        """On the worker thread, with no answer running."""
+        epoch = self._scenes.epoch
+        newest = self._scenes.get(0)
+        self._model.switch_adapter(name, folder)
+        self._adapter = name
+        self._scenes.forget()
+        if newest is not None and self._newest is not None:
+            with torch.inference_mode():
+                self._scenes.put(self._prefill(self._newest)[0], epoch)
 
     def _forecast(
         self, hidden: torch.Tensor, features: torch.Tensor, positions_m: torch.Tensor
@@ -230,3 +275,22 @@ class _SceneJob:
         if not self._told:
             self._told = True
             self._callback(result)
+
+
+@dataclass(frozen=True)
+class _AdapterJob:
+    """Waits until the language model is idle."""
+
+    engine: ReasoningEngine
+    name: str
+    folder: Path | None
+    on_done: Callable[[str], None]
+
+    def run(self) -> None:
+        self.engine._switch(self.name, self.folder)
+        self.engine._switching = False
+        self.on_done('')
+
+    def fail(self, reason: str) -> None:
+        self.engine._switching = False
+        self.on_done(reason)

@@ -26,7 +26,7 @@ class Job(Protocol):
 
 
 class UrgentJob(Job, Protocol):
-    """Done in one go, before anything else."""
+    """Done in one go."""
 
     def run(self) -> None:
         """Do it and tell the result."""
@@ -45,9 +45,9 @@ class SteppedJob(Job, Protocol):
 class Scheduler:
     """Runs jobs on one thread of its own.
 
-    Order: the urgent job, if one waits; else one step of the next running job. After an urgent job one step is done
-    before the next urgent one, so that scenes that come faster than they can be read do not starve the answers; an
-    urgent job therefore waits for one step at most.
+    Order: the urgent job, if one waits; else one step of the next running job; else the idle job. After an urgent job
+    one step is done before the next urgent one, so that scenes that come faster than they can be read do not starve the
+    answers; an urgent job therefore waits for one step at most.
 
     Args:
         name: of the thread.
@@ -60,7 +60,8 @@ class Scheduler:
         self._max_waiting = max_waiting
         self._condition = threading.Condition()
         self._urgent: UrgentJob | None = None
-        self._urgent_at_work: UrgentJob | None = None
+        self._idle: UrgentJob | None = None
+        self._at_work: UrgentJob | None = None
         self._waiting: deque[SteppedJob] = deque()
         self._running: deque[SteppedJob] = deque()
         self._owed_step = False
@@ -108,6 +109,17 @@ class Scheduler:
             self._condition.notify()
             return ''
 
+    def submit_idle(self, job: UrgentJob) -> str:
+        """Queue a job that is done once no stepped job waits or runs. Returns '' or why it was refused."""
+        with self._condition:
+            if self._stopping:
+                return 'stopped'
+            if self._idle is not None:
+                return 'busy'
+            self._idle = job
+            self._condition.notify()
+            return ''
+
     def drop_urgent(self, reason: str) -> None:
         """Fail the urgent job that waits, if there is one."""
         with self._condition:
@@ -129,9 +141,9 @@ class Scheduler:
         finally:
             with self._condition:
                 self._stopping = True
-                urgent = [job for job in (self._urgent_at_work, self._urgent) if job is not None]
-                left: list[Job] = [*urgent, *self._running, *self._waiting]
-                self._urgent_at_work = self._urgent = None
+                whole = [job for job in (self._at_work, self._urgent, self._idle) if job is not None]
+                left: list[Job] = [*whole, *self._running, *self._waiting]
+                self._at_work = self._urgent = self._idle = None
                 self._running.clear()
                 self._waiting.clear()
             for job in left:
@@ -140,21 +152,25 @@ class Scheduler:
     def _turn(self) -> bool:
         """One piece of work; False when the thread shall end."""
         with self._condition:
-            self._condition.wait_for(lambda: self._stopping or self._urgent or self._waiting or self._running)
+            self._condition.wait_for(
+                lambda: self._stopping or self._urgent or self._waiting or self._running or self._idle
+            )
             if self._stopping:
                 return False
             overdue = self._take_overdue()
             while self._waiting and len(self._running) < self._max_running:
                 self._running.append(self._waiting.popleft())
-            urgent = None
+            whole = None
             if not (self._owed_step and self._running):
-                urgent, self._urgent = self._urgent, None
-            self._urgent_at_work = urgent
+                whole, self._urgent = self._urgent, None
+            if whole is None and not self._running:
+                whole, self._idle = self._idle, None
+            self._at_work = whole
         for job, reason in overdue:
             self._fail(job, reason)
-        if urgent is not None:
-            self._attempt(urgent.run, urgent)
-            self._urgent_at_work = None
+        if whole is not None:
+            self._attempt(whole.run, whole)
+            self._at_work = None
             self._owed_step = True
         elif self._running:
             self._step_next()

@@ -3,11 +3,15 @@
 import threading
 
 import pytest
+import torch
 from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Time
+from peft import LoraConfig, get_peft_model
 from rclpy.action import ActionClient
 
 from sparseoccvla_ros.action import StreamAnswer
+from sparseoccvla_ros.model.config import load_model_config
+from sparseoccvla_ros.model.language import new_llm
 from sparseoccvla_ros.nodes.conversions.basic import stamp_ns_from, time_from
 from sparseoccvla_ros.nodes.qos import REQUESTS
 from sparseoccvla_ros.srv import AskScene, DescribeModel, SetAdapter
@@ -39,6 +43,9 @@ class Asker:
 
     def ask(self, question, **fields):
         return self.result(self.ask_later(question, **fields))
+
+    def set_adapter(self, name):
+        return self.result(self.adapter_client.call_async(SetAdapter.Request(name=name)))
 
     def describe(self):
         return self.result(self.describe_client.call_async(DescribeModel.Request()))
@@ -157,3 +164,32 @@ def test_describe_says_what_runs(asked):
     stamps = [stamp_ns_from(message.input_stamp) for message in asked.rig.trajectories]
     assert [stamp_ns_from(stamp) for stamp in told.kept_scenes] == stamps
     assert time_from(stamps[0]) == told.kept_scenes[0]
+
+
+def test_an_adapter_is_set_and_taken_off_by_name(start_stack, tmp_path):
+    torch.manual_seed(3)
+    lora = LoraConfig(r=4, target_modules=['q_proj', 'v_proj', 'down_proj'], task_type='CAUSAL_LM')
+    adapted = get_peft_model(new_llm(load_model_config('tiny').language), lora)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if 'lora_' in name:
+                parameter.normal_(0.0, 0.5)
+    adapted.save_pretrained(tmp_path / 'night')
+    asked = asker_of(start_stack(reasoning={'adapters_folder': str(tmp_path)}))
+    assert list(asked.describe().adapters) == ['night']
+    plain = asked.ask('What is ahead?', max_tokens=8)
+
+    refused = asked.set_adapter('../night')
+    assert not refused.success
+    assert 'night' in refused.message
+    assert asked.set_adapter('night').success
+    assert asked.describe().adapter == 'night'
+    adapted_answer = asked.ask('What is ahead?', max_tokens=8)
+    assert adapted_answer.success, 'the newest scene is still there'
+    assert adapted_answer.scene_stamp == plain.scene_stamp
+    assert adapted_answer.answer != plain.answer
+
+    assert asked.set_adapter('').success
+    assert asked.ask('What is ahead?', max_tokens=8).answer == plain.answer
+    asked.rig.run_cycle(2)
+    assert asked.ask('What is ahead?', max_tokens=4).success

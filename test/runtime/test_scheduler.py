@@ -250,6 +250,20 @@ def test_drop_urgent(log, scheduler):
     gate.open.set()
 
 
+def test_an_idle_job_waits_for_every_answer_but_not_for_a_scene_to_come(log, scheduler):
+    gate = Gate()
+    scheduler.submit(Answer(log, 'a', 2, {1: gate}))
+    assert gate.reached.wait(WAIT_S)
+    assert scheduler.submit_idle(Scene(log, 'switch')) == ''
+    assert scheduler.submit_idle(Scene(log, 'second')) == 'busy'
+    scheduler.submit(Answer(log, 'b', 1))
+    scheduler.submit_urgent(Scene(log, 's'))
+    gate.open.set()
+    log.wait_for('switch')
+    assert log.events[-1] == 'switch'
+    assert sorted(log.events[:-1]) == ['a1', 'a2', 'b1', 's']
+
+
 def test_every_job_ends_exactly_once_under_load(log):
     """Eight threads at once: each question is finished, failed or refused, none lost, none twice."""
     scheduler = Scheduler('test', max_running=3, max_waiting=4)

@@ -12,8 +12,10 @@ import sys
 import time
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import qos_profile_sensor_data
@@ -21,6 +23,8 @@ from sensor_msgs.msg import CompressedImage
 
 from sparseoccvla_ros.action import StreamAnswer
 from sparseoccvla_ros.msg import PlannedTrajectory, SceneStatus
+from sparseoccvla_ros.nodes.base import SUBSCRIBERS
+from sparseoccvla_ros.nodes.recorder import OUTPUTS
 from sparseoccvla_ros.srv import AskScene, DescribeModel
 
 CAMERAS = ('CAM_FRONT_LEFT', 'CAM_FRONT', 'CAM_FRONT_RIGHT', 'CAM_BACK_RIGHT', 'CAM_BACK', 'CAM_BACK_LEFT')
@@ -50,6 +54,8 @@ class FakeStack:
                 )
             self.status = node.create_publisher(SceneStatus, 'scene_status', 10)
             self.trajectory = node.create_publisher(PlannedTrajectory, 'trajectory', 10)
+            self.diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+            node.create_timer(0.1, self.tell_subscribers, clock=Clock(clock_type=ClockType.STEADY_TIME))
             # nothing in this stand-in may need the other processes: perception answers for all
             node.create_service(AskScene, 'ask', self.on_ask)
             node.create_service(DescribeModel, 'describe', self.on_describe)
@@ -61,6 +67,15 @@ class FakeStack:
                 cancel_callback=lambda _: CancelResponse.ACCEPT,
                 callback_group=ReentrantCallbackGroup(),
             )
+
+    def tell_subscribers(self) -> None:
+        """Of its two outputs as they are; the ones it does not have count as heard."""
+        counts = dict.fromkeys(OUTPUTS, 3)
+        for publisher in (self.status, self.trajectory):
+            counts[publisher.topic_name] = publisher.get_subscription_count()
+        values = [KeyValue(key=topic, value=str(count)) for topic, count in counts.items()]
+        status = DiagnosticStatus(level=DiagnosticStatus.OK, name=f'perception: {SUBSCRIBERS}', values=values)
+        self.diagnostics.publish(DiagnosticArray(status=[status]))
 
     def on_image(self, camera: str, message: CompressedImage) -> None:
         stamp = message.header.stamp

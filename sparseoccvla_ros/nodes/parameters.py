@@ -13,18 +13,10 @@ from typing import Any, TypeVar
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
+from sparseoccvla_ros.data.nuscenes import CAMERAS
 from sparseoccvla_ros.runtime.scene import Command
 
 P = TypeVar('P')
-
-CAMERAS = (
-    'CAM_FRONT_LEFT',
-    'CAM_FRONT',
-    'CAM_FRONT_RIGHT',
-    'CAM_BACK_RIGHT',
-    'CAM_BACK',
-    'CAM_BACK_LEFT',
-)
 
 
 def parameter(default: Any, description: str, low: float | None = None, high: float | None = None) -> Any:

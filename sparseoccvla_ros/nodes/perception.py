@@ -10,7 +10,6 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import OccupancyGrid
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
-from sparseoccvla_ros.model.config import load_model_config
 from sparseoccvla_ros.model.vla import build_perception
 from sparseoccvla_ros.msg import OccupancyQueries, SceneStatus
 from sparseoccvla_ros.nodes.base import ManagedNode, publish_if_heard, run_nodes
@@ -20,7 +19,7 @@ from sparseoccvla_ros.nodes.conversions.occupancy import cloud_message, grid_mes
 from sparseoccvla_ros.nodes.conversions.status import status_message
 from sparseoccvla_ros.nodes.ego_motion import EgoMotionInput
 from sparseoccvla_ros.nodes.handover import HandOver
-from sparseoccvla_ros.nodes.model_parts import torch_device, weights_path, weights_text
+from sparseoccvla_ros.nodes.model_parts import build_part
 from sparseoccvla_ros.nodes.parameters import PerceptionParameters
 from sparseoccvla_ros.nodes.surround_input import SurroundInput
 from sparseoccvla_ros.nodes.worker import LatestWorker
@@ -55,15 +54,9 @@ class PerceptionNode(ManagedNode):
     def configure(self) -> None:
         """Build model, engine, inputs and outputs."""
         parameters = self.parameters
-        begin_s = time.perf_counter()
-        config = load_model_config(parameters.model_config)
-        device = torch_device(parameters.device)
-        model = build_perception(config, weights=weights_path(parameters.weights), seed=parameters.seed).to(device)
+        config, device, model = build_part(self, build_perception)
         self._engine = PerceptionEngine(
             model, config, device, parameters.cameras, parameters.score_threshold, max_gap_s=parameters.max_frame_gap_s
-        )
-        self.get_logger().info(
-            f'model {config.name} ({weights_text(parameters)}), {device}, {time.perf_counter() - begin_s:.1f} s'
         )
         self._queries = self.output(OccupancyQueries, 'occupancy_queries')
         self._cloud = self.output(PointCloud2, 'occupancy')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,6 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import Path
 from visualization_msgs.msg import MarkerArray
 
-from sparseoccvla_ros.model.config import load_model_config
 from sparseoccvla_ros.model.vla import build_planner
 from sparseoccvla_ros.msg import DrivingCommand, OccupancyQueries, PlannedTrajectory, ReasoningTokens
 from sparseoccvla_ros.nodes.base import ManagedNode, publish_if_heard, run_nodes
@@ -21,7 +19,7 @@ from sparseoccvla_ros.nodes.conversions.occupancy import reasoning_from, scene_f
 from sparseoccvla_ros.nodes.conversions.planning import PlanContext, marker_message, path_message, plan_message
 from sparseoccvla_ros.nodes.ego_motion import EgoMotionInput
 from sparseoccvla_ros.nodes.handover import HandOver
-from sparseoccvla_ros.nodes.model_parts import torch_device, weights_path, weights_text
+from sparseoccvla_ros.nodes.model_parts import build_part
 from sparseoccvla_ros.nodes.parameters import PlannerParameters
 from sparseoccvla_ros.nodes.qos import LATCHED, RESULT
 from sparseoccvla_ros.nodes.worker import LatestWorker
@@ -62,16 +60,10 @@ class PlannerNode(ManagedNode):
     def configure(self) -> None:
         """Build model, engine, inputs and outputs."""
         parameters = self.parameters
-        begin_s = time.perf_counter()
-        config = load_model_config(parameters.model_config)
-        self._device = torch_device(parameters.device)
-        model = build_planner(config, weights=weights_path(parameters.weights), seed=parameters.seed).to(self._device)
+        _, self._device, model = build_part(self, build_planner)
         limits = load_vehicle_limits(parameters.vehicle_config)
         self._engine = PlanningEngine(
             model, limits, self._device, parameters.seed, stop_if_none=parameters.stop_on_invalid
-        )
-        self.get_logger().info(
-            f'model {config.name} ({weights_text(parameters)}), {self._device}, {time.perf_counter() - begin_s:.1f} s'
         )
         self._trajectory = self.output(PlannedTrajectory, 'trajectory')
         self._path = self.output(Path, 'path')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from rclpy.task import Future
 from sparseoccvla_ros import __version__
 from sparseoccvla_ros.action import StreamAnswer
 from sparseoccvla_ros.model.adapters import adapter_names
-from sparseoccvla_ros.model.config import load_model_config
 from sparseoccvla_ros.model.vla import build_language
 from sparseoccvla_ros.msg import OccupancyForecast, OccupancyQueries, ReasoningTokens
 from sparseoccvla_ros.nodes.base import ManagedNode, publish_if_heard, run_nodes
@@ -24,7 +22,7 @@ from sparseoccvla_ros.nodes.conversions.basic import header_from, time_from
 from sparseoccvla_ros.nodes.conversions.occupancy import forecast_message, scene_from, tokens_message
 from sparseoccvla_ros.nodes.conversions.questions import fill_answer, question_from
 from sparseoccvla_ros.nodes.handover import HandOver
-from sparseoccvla_ros.nodes.model_parts import torch_device, weights_path, weights_text
+from sparseoccvla_ros.nodes.model_parts import build_part, weights_text
 from sparseoccvla_ros.nodes.parameters import ReasoningParameters
 from sparseoccvla_ros.nodes.qos import REQUESTS, RESULT
 from sparseoccvla_ros.runtime.clock import NewestStamp
@@ -56,10 +54,7 @@ class ReasoningNode(ManagedNode):
     def configure(self) -> None:
         """Build model, engine, services, action and outputs."""
         parameters = self.parameters
-        begin_s = time.perf_counter()
-        config = load_model_config(parameters.model_config)
-        self._device = torch_device(parameters.device)
-        model = build_language(config, weights=weights_path(parameters.weights), seed=parameters.seed).to(self._device)
+        self._config, self._device, model = build_part(self, build_language)
         self._adapters_folder = Path(parameters.adapters_folder).expanduser()
         self._adapters = adapter_names(self._adapters_folder) if parameters.adapters_folder else ()
         limits = QuestionLimits(
@@ -73,12 +68,8 @@ class ReasoningNode(ManagedNode):
             max_answer_tokens=parameters.max_answer_tokens,
             time_limit_s=parameters.answer_timeout_s,
         )
-        self._config = config
         self._engine = ReasoningEngine(
-            model, config, self._device, limits, score_threshold=parameters.forecast_score_threshold
-        )
-        self.get_logger().info(
-            f'model {config.name} ({weights_text(parameters)}), {self._device}, {time.perf_counter() - begin_s:.1f} s'
+            model, self._config, self._device, limits, score_threshold=parameters.forecast_score_threshold
         )
         self._forecast = self.output(OccupancyForecast, 'forecast')
         self._tokens = self.output(ReasoningTokens, 'reasoning_tokens')

@@ -14,10 +14,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from tf2_msgs.msg import TFMessage
 
+from sparseoccvla_ros.data.nuscenes import CAMERAS
 from sparseoccvla_ros.geometry import transform_from
 from sparseoccvla_ros.msg import PlannedTrajectory, SceneStatus
 from sparseoccvla_ros.nodes.conversions.basic import pose_from_matrix, stamp_ns_from, time_from
-from sparseoccvla_ros.nodes.parameters import CAMERAS
 
 WIDTH_PX, HEIGHT_PX, FOCAL_PX = 352, 198, 280.0
 SPEED_MPS = 8.0

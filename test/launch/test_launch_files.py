@@ -43,7 +43,7 @@ def constant(name: str) -> dict[str, str]:
 
 def fixed_topics() -> set[str]:
     """Topics that the nodes name in their code (inputs with a parameter have none)."""
-    makers = {'_output', 'create_publisher', 'create_lifecycle_publisher', 'create_subscription'}
+    makers = {'output', 'create_publisher', 'create_lifecycle_publisher', 'create_subscription'}
     topics = set()
     for name in ('base', 'perception', 'reasoning', 'planner'):
         for node in ast.walk(ast.parse((NODES / f'{name}.py').read_text())):

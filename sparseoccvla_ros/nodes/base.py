@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from abc import abstractmethod
 from collections import Counter
@@ -12,7 +13,11 @@ import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    NameValidationException,
+)
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
@@ -20,12 +25,14 @@ from rclpy.publisher import Publisher
 from sparseoccvla_ros.nodes.handover import HandOver
 from sparseoccvla_ros.nodes.parameters import ModelParameters, declare_parameters
 from sparseoccvla_ros.nodes.qos import RESULT
+from sparseoccvla_ros.runtime.clock import InputClock
 
 DIAGNOSTICS_PERIOD_S = 1.0
+LOG_PERIOD_S = 5.0
 #: Concern of the diagnostic status that tells how many subscribers each output has.
 SUBSCRIBERS = 'subscribers'
 #: What a wrong parameter, a missing file or a checkpoint that does not fit raises at start-up.
-STARTUP_ERRORS = (ValueError, OSError, RuntimeError, ImportError)
+STARTUP_ERRORS = (ValueError, OSError, RuntimeError, ImportError, NameValidationException)
 PARAMETER_ERRORS = (ValueError, InvalidParameterTypeException, InvalidParameterValueException)
 
 
@@ -53,7 +60,12 @@ class ManagedNode(LifecycleNode):
             raise
         self.handover = handover
         self.active = False
-        self.counters: Counter[str] = Counter()
+        self._counters: Counter[str] = Counter()
+        self._counters_lock = threading.Lock()
+        self.clock = handover.clock if handover is not None else InputClock()
+        self.clock.on_jump(self._on_jump)
+        self._heard_s: dict[str, float] = {}
+        self._logged_s: dict[str, float] = {}
         self._outputs: list[Publisher] = []
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', RESULT)
@@ -62,6 +74,10 @@ class ManagedNode(LifecycleNode):
     @abstractmethod
     def configure(self) -> None:
         """Build the engine, publishers, subscriptions and services; raises one of STARTUP_ERRORS."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Clear the memories: data time jumped back. Called on any input's thread while the node is active."""
 
     @abstractmethod
     def release(self) -> None:
@@ -83,6 +99,20 @@ class ManagedNode(LifecycleNode):
             self.destroy_lifecycle_publisher(publisher)
         self._outputs = []
 
+    def heard(self, source: str, stamp_ns: int | None = None) -> None:
+        """An input has arrived: for the diagnostics of silent inputs and, with its stamp, for ages and clock jumps."""
+        self._heard_s[source] = self.steady_s()
+        if stamp_ns is not None:
+            self.clock.observe(source, stamp_ns)
+
+    def silence(self, source: str, topic: str) -> str:
+        """What is wrong with an input: nothing yet, or nothing for longer than silence_warning_s; else empty."""
+        heard_s = self._heard_s.get(source)
+        if heard_s is None:
+            return f'nothing on {topic} yet'
+        silent_s = self.steady_s() - heard_s
+        return f'{topic} has been silent for {silent_s:.0f} s' if silent_s > self.parameters.silence_warning_s else ''
+
     def steady_s(self) -> float:
         """Steady clock in seconds: for deadlines and time-outs only."""
         return self._steady_clock.now().nanoseconds * 1e-9
@@ -90,6 +120,11 @@ class ManagedNode(LifecycleNode):
     def create_steady_timer(self, period_s: float, callback: Callable[[], None]) -> Any:
         """A timer that runs whether or not /clock does."""
         return self.create_timer(period_s, callback, clock=self._steady_clock)
+
+    def start(self) -> bool:
+        """Configure and activate; False if one of them failed."""
+        done = TransitionCallbackReturn.SUCCESS
+        return self.trigger_configure() == done and self.trigger_activate() == done
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle: build; on a start-up error say why and stay unconfigured."""
@@ -109,7 +144,10 @@ class ManagedNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Lifecycle: open the gates."""
+        """Lifecycle: open the gates; what happened before does not count."""
+        with self._counters_lock:
+            self._counters.clear()
+        self._heard_s.clear()
         self.active = True
         self.get_logger().info('active')
         return super().on_activate(state)
@@ -130,11 +168,22 @@ class ManagedNode(LifecycleNode):
         self.release()
         return super().on_shutdown(state)
 
+    @property
+    def counters(self) -> dict[str, int]:
+        """What :meth:`count` has counted since activation (a copy)."""
+        with self._counters_lock:
+            return dict(self._counters)
+
     def count(self, reason: str, detail: str = '') -> None:
-        """Count a drop or a fault under a fixed name; shown in diagnostics, and logged at most every 5 s."""
-        self.counters[reason] += 1
-        text = f'{reason}: {detail}' if detail else reason
-        self.get_logger().warning(f'{text} ({self.counters[reason]} times)', throttle_duration_sec=5.0)
+        """Count a drop or a fault under a fixed name; shown in diagnostics, and each logged at most every 5 s."""
+        with self._counters_lock:
+            self._counters[reason] += 1
+            times = self._counters[reason]
+        now_s = self.steady_s()
+        if now_s - self._logged_s.get(reason, -LOG_PERIOD_S) >= LOG_PERIOD_S:  # rclpy throttles per line of code only
+            self._logged_s[reason] = now_s
+            text = f'{reason}: {detail}' if detail else reason
+            self.get_logger().warning(f'{text} ({times} times)')
 
     def diagnostic(self, concern: str, problem: str, values: dict[str, Any]) -> DiagnosticStatus:
         """A DiagnosticStatus: WARN with ``problem`` if there is one, else OK."""
@@ -145,6 +194,11 @@ class ManagedNode(LifecycleNode):
             message=problem or 'ok',
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
         )
+
+    def _on_jump(self) -> None:
+        if self.active:
+            self.count('clock_jump_back')
+            self.forget()
 
     def _publish_diagnostics(self) -> None:
         state = 'active' if self.active else 'inactive'
@@ -159,8 +213,13 @@ class ManagedNode(LifecycleNode):
 
 def publish_if_heard(publisher: Publisher, build: Callable[[], Any]) -> None:
     """Build and publish a message, unless nobody subscribes."""
-    if publisher.get_subscription_count():
-        publisher.publish(build())
+    try:
+        if publisher.get_subscription_count():
+            publisher.publish(build())
+    except RuntimeError:
+        # rclpy's signal handler invalidates the context while workers still finish what they have begun
+        if rclpy.ok():
+            raise
 
 
 def run_nodes(build: Callable[[], Sequence[ManagedNode]], args: Sequence[str] | None = None) -> int:
@@ -173,18 +232,16 @@ def run_nodes(build: Callable[[], Sequence[ManagedNode]], args: Sequence[str] | 
     nodes: Sequence[ManagedNode] = ()
     executor = SingleThreadedExecutor()
     try:
-        nodes = build()
+        try:
+            nodes = build()
+        except PARAMETER_ERRORS as error:
+            rclpy.logging.get_logger('sparseoccvla_ros').fatal(str(error))
+            return 2
         for node in nodes:
             executor.add_node(node)
-        for node in nodes:
-            if node.parameters.autostart:
-                if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
-                    return 1
-                node.trigger_activate()
+            if node.parameters.autostart and not node.start():
+                return 1
         executor.spin()
-    except PARAMETER_ERRORS as error:
-        rclpy.logging.get_logger('sparseoccvla_ros').fatal(str(error))
-        return 2
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import Odometry
 from tf2_msgs.msg import TFMessage
 
 from sparseoccvla_ros.nodes.base import ManagedNode
 from sparseoccvla_ros.nodes.conversions.basic import matrix_from_transform, odom_from_ego_of, stamp_ns_from
 from sparseoccvla_ros.nodes.parameters import MotionParameters
-from sparseoccvla_ros.nodes.qos import MOTION
+from sparseoccvla_ros.nodes.qos import motion
 from sparseoccvla_ros.runtime.ego_motion import PoseBuffer
 
 
@@ -19,27 +20,38 @@ class EgoMotionInput:
     """Subscribes the configured pose source of ``node`` and lets a worker wait until a time is covered."""
 
     def __init__(self, node: ManagedNode, parameters: MotionParameters) -> None:
-        self.poses = PoseBuffer(max_extrapolation_s=parameters.max_pose_age_s)
-        self.newest_stamp_ns = 0
+        self.poses = PoseBuffer(
+            max_extrapolation_s=parameters.max_pose_age_s, max_state_age_s=parameters.max_pose_age_s
+        )
+        self.topic = parameters.odometry_topic if parameters.pose_source == 'odometry' else parameters.tf_topic
         self._node = node
         self._frames = (parameters.odom_frame, parameters.base_frame)
         self._timeout_s = parameters.pose_timeout_s
         self._arrived = threading.Condition()
+        qos = motion(parameters.sensor_reliability)
         if parameters.pose_source == 'odometry':
-            self._subscription = node.create_subscription(
-                Odometry, parameters.odometry_topic, self._on_odometry, MOTION
-            )
+            self._subscription = node.create_subscription(Odometry, self.topic, self._on_odometry, qos)
         else:
-            self._subscription = node.create_subscription(TFMessage, parameters.tf_topic, self._on_tf, MOTION)
+            self._subscription = node.create_subscription(TFMessage, self.topic, self._on_tf, qos)
 
     def destroy(self) -> None:
         """Stop listening."""
         self._node.destroy_subscription(self._subscription)
 
+    def forget(self) -> None:
+        """Forget all poses: data time jumped back, and the old run's poses must not answer for the new one."""
+        with self._arrived:
+            self.poses.clear()
+
     def wait_until_covered(self, stamp_ns: int) -> bool:
         """Wait (steady clock, at most pose_timeout_s) for a pose at or after ``stamp_ns``; from a worker thread."""
         with self._arrived:
             return self._arrived.wait_for(lambda: (self.poses.newest_ns or 0) >= stamp_ns, self._timeout_s)
+
+    def status(self) -> DiagnosticStatus:
+        """Diagnostics of the pose source."""
+        problem = self._node.silence('odometry', self.topic)
+        return self._node.diagnostic('odometry', problem, {'newest_ns': self.poses.newest_ns, **self.poses.drops})
 
     def _on_odometry(self, message: Odometry) -> None:
         if not self._node.active:
@@ -73,7 +85,7 @@ class EgoMotionInput:
             self._add(stamp_ns_from(transform.header.stamp), odom_from_ego)
 
     def _add(self, stamp_ns: int, odom_from_ego: np.ndarray) -> None:
+        self._node.heard('odometry', stamp_ns)  # first: a jump clears the poses of the old run, not this one
         with self._arrived:
             self.poses.add(stamp_ns, odom_from_ego)
-            self.newest_stamp_ns = stamp_ns
             self._arrived.notify_all()

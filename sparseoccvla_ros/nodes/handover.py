@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sparseoccvla_ros.runtime.clock import InputClock
 from sparseoccvla_ros.runtime.scene import SceneQueries, SceneReasoning
 
 SceneConsumer = Callable[[SceneQueries], None]
@@ -16,12 +17,14 @@ FailureConsumer = Callable[[int, str], None]
 class HandOver:
     """Who gets what. Consumers are called on the producer's worker thread, so they only put the object away.
 
-    All consumers are added before the nodes are activated; nothing is added or removed afterwards.
+    All consumers are added before the nodes are activated; nothing is added or removed afterwards. ``clock`` is
+    shared: whichever node sees the data time jump back, all clear their memories.
     """
 
     scene_consumers: list[SceneConsumer] = field(default_factory=list)
     reasoning_consumers: list[ReasoningConsumer] = field(default_factory=list)
     failure_consumers: list[FailureConsumer] = field(default_factory=list)
+    clock: InputClock = field(default_factory=InputClock)
 
     def scene(self, scene: SceneQueries) -> None:
         """Perception has a scene."""

@@ -27,7 +27,7 @@ PARAMETER_ARGUMENTS = {
     'device': 'torch device, for example cpu or cuda:0; empty: as in params_file',
 }
 
-#: Topics and services with fixed relative names: argument `<name>_topic` renames each.
+#: Topics with fixed relative names: argument `<name>_topic` renames each.
 REMAPS = {
     'driving_command': 'input of the planner: DrivingCommand',
     'occupancy_queries': 'perception: OccupancyQueries',
@@ -43,13 +43,15 @@ REMAPS = {
 }
 
 
-def arguments(*, use_sim_time: str = 'false') -> list[Action]:
+def arguments(*, use_sim_time: str = '') -> list[Action]:
     """Declarations of everything that a user may set; ``use_sim_time`` is that argument's default."""
     return [
         DeclareLaunchArgument('namespace', default_value='', description='ROS namespace of the nodes'),
         DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal'),
         DeclareLaunchArgument(
-            'use_sim_time', default_value=use_sim_time, description='true: time comes from /clock (replay, simulation)'
+            'use_sim_time',
+            default_value=use_sim_time,
+            description='true: time comes from /clock (replay, simulation); empty: as in params_file',
         ),
         DeclareLaunchArgument(
             'params_file',
@@ -100,8 +102,7 @@ def group(*nodes: Action) -> Action:
             PushRosNamespace(LaunchConfiguration('namespace')),
             # in this order: a later one rules
             SetParametersFromFile(LaunchConfiguration('params_file')),
-            SetParameter('use_sim_time', LaunchConfiguration('use_sim_time')),
-            *(_set_unless_empty(name) for name in PARAMETER_ARGUMENTS),
+            *(_set_unless_empty(name) for name in ('use_sim_time', *PARAMETER_ARGUMENTS)),
             *(SetRemap(name, LaunchConfiguration(topic_argument(name))) for name in REMAPS),
             *nodes,
             rviz,

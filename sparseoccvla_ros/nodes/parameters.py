@@ -39,6 +39,9 @@ class ModelParameters:
     weights: str = parameter('', 'checkpoint directory; empty: untrained, initialised from seed')
     seed: int = parameter(0, "seed of an untrained model and of the planner's noise", 0, 2**31 - 1)
     device: str = parameter('cpu', 'torch device of every tensor of this node: cpu, cuda, cuda:0 ...')
+    silence_warning_s: float = parameter(
+        2.0, 'diagnostics warn of an input that has been silent this long (steady clock); seconds', 0.1, 3600.0
+    )
     num_threads: int = parameter(0, "torch CPU threads of this process; 0: torch's choice", 0, 256)
 
 
@@ -46,19 +49,23 @@ class ModelParameters:
 class MotionParameters(ModelParameters):
     """Where the vehicle's pose comes from."""
 
+    sensor_reliability: str = parameter(
+        'best_effort', 'QoS of images, camera_info and poses: best_effort matches every driver, reliable loses none'
+    )
     pose_source: str = parameter('odometry', 'odometry: nav_msgs/Odometry; tf: transform odom_frame -> base_frame')
     odometry_topic: str = parameter('/odom', 'nav_msgs/Odometry: pose of base_frame in odom_frame')
     tf_topic: str = parameter('/tf', 'tf2_msgs/TFMessage, read with pose_source tf')
     odom_frame: str = parameter('odom', 'continuous world-fixed frame (REP-105); trajectories are given in it')
     base_frame: str = parameter('base_link', 'ego frame: x forward, y left, z up')
     max_pose_age_s: float = parameter(
-        0.25, 'a pose this much older than the time asked for is not used; seconds', 0.0, 10.0
+        0.25, 'a pose or motion state this much older than the time asked for is not used; seconds', 0.01, 10.0
     )
     pose_timeout_s: float = parameter(
         0.1, 'how long to wait (steady clock) for odometry that covers a scene; seconds', 0.0, 60.0
     )
 
     def __post_init__(self) -> None:
+        choice('sensor_reliability', self.sensor_reliability, ('best_effort', 'reliable'))
         choice('pose_source', self.pose_source, ('odometry', 'tf'))
 
 
@@ -73,9 +80,6 @@ class PerceptionParameters(MotionParameters):
     image_topic: str = parameter(
         '/{camera}/image_rect/compressed',
         'image topic; {camera} is the name, {camera_lower} the same in lower case',
-    )
-    image_reliability: str = parameter(
-        'best_effort', 'QoS of images and camera_info: best_effort matches every driver; reliable loses none'
     )
     image_type: str = parameter('compressed', 'compressed: sensor_msgs/CompressedImage; raw: sensor_msgs/Image')
     camera_info_topic: str = parameter('/{camera}/camera_info', 'sensor_msgs/CameraInfo; {camera} as in image_topic')
@@ -92,7 +96,7 @@ class PerceptionParameters(MotionParameters):
     max_spread_s: float = parameter(
         0.06,
         'widest spread of the stamps of one camera cycle; seconds',
-        0.0,
+        0.001,
         1.0,
     )
     min_cameras: int = parameter(4, 'a set with fewer usable cameras is skipped', 1, 64)
@@ -109,7 +113,6 @@ class PerceptionParameters(MotionParameters):
     def __post_init__(self) -> None:
         super().__post_init__()
         choice('image_type', self.image_type, ('compressed', 'raw'))
-        choice('image_reliability', self.image_reliability, ('best_effort', 'reliable'))
         choice('sync', self.sync, ('cycle', 'approximate_time'))
         if self.reference_camera not in self.cameras:
             raise ValueError(
@@ -136,10 +139,9 @@ class PerceptionParameters(MotionParameters):
 
 
 @dataclass(frozen=True)
-class ReasoningParameters(ModelParameters):
-    """Parameters of node ``reasoning``."""
+class ReasoningParameters(MotionParameters):
+    """Parameters of node ``reasoning``; of the pose source it reads the stamps only, for the ages of scenes."""
 
-    base_frame: str = parameter('base_link', 'ego frame of the forecast')
     adapters_folder: str = parameter('', 'folder with a subfolder per LoRA adapter (peft, safetensors); empty: none')
     kept_scenes: int = parameter(20, 'scenes that stay askable, the newest included', 1, 1000)
     max_waiting_questions: int = parameter(8, 'questions that wait; one more is answered "busy" at once', 1, 1000)

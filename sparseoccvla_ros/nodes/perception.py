@@ -14,7 +14,7 @@ from sparseoccvla_ros.model.vla import build_perception
 from sparseoccvla_ros.msg import OccupancyQueries, SceneStatus
 from sparseoccvla_ros.nodes.base import ManagedNode, publish_if_heard, run_nodes
 from sparseoccvla_ros.nodes.camera_filter import ApproximateTimeCameraFilter, CameraFilter
-from sparseoccvla_ros.nodes.conversions.basic import header_from
+from sparseoccvla_ros.nodes.conversions.basic import header_from, stamp_ns_from
 from sparseoccvla_ros.nodes.conversions.occupancy import cloud_message, grid_message, queries_message
 from sparseoccvla_ros.nodes.conversions.status import status_message
 from sparseoccvla_ros.nodes.ego_motion import EgoMotionInput
@@ -76,27 +76,32 @@ class PerceptionNode(ManagedNode):
         return CameraFilter(self, *rig, timeout_s=parameters.set_timeout_s, max_spread_s=parameters.max_spread_s)
 
     def release(self) -> None:
-        """Stop listening, then the worker."""
+        """Stop the sets, then the worker, then what the worker reads from."""
         self.active = False
-        for part in (self._input, self._filter, self._ego_motion):
-            if part is not None:
-                part.destroy()
+        if self._filter is not None:
+            self._filter.destroy()
         if self._worker is not None:
             self._worker.close()
+        for part in (self._input, self._ego_motion):
+            if part is not None:
+                part.destroy()
         self.destroy_outputs()
         self._input = self._filter = self._ego_motion = self._worker = None
 
+    def forget(self) -> None:
+        """The synchronizer and the feature memory see a jump by themselves; poses may come after the images."""
+        self._ego_motion.forget()
+
     def status(self) -> list[DiagnosticStatus]:
         """Cameras, odometry, processing."""
-        problems = [f'{name}: {reason}' for name, reason in self._last_missing.items()]
-        if not self._scenes:
-            problems = problems or ['no camera set yet']
-        pose = self._ego_motion.poses.newest_ns
-        silence = '' if pose else f'nothing on {self.parameters.odometry_topic}'
+        silent = {name: self.silence(name, name) for name in self.parameters.cameras}
+        problems = [text for text in silent.values() if text]
+        problems += [f'{name}: {reason}' for name, reason in self._last_missing.items() if not silent[name]]
+        memory = {f'memory_cleared_{reason}': count for reason, count in self._engine.memory.clears.items()}
         untrained = '' if self.parameters.weights else 'untrained'
         return [
-            self.diagnostic('cameras', '; '.join(problems), {'scenes': self._scenes, **self.drops()}),
-            self.diagnostic('odometry', silence, {'newest_ns': pose}),
+            self.diagnostic('cameras', '; '.join(problems), {'scenes': self._scenes, **self.drops(), **memory}),
+            self._ego_motion.status(),
             self.diagnostic('model', untrained, {'device': self.parameters.device}),
             self.diagnostic('processing', '', {f'{name}_ms': f'{ms:.1f}' for name, ms in self._last_stage_ms.items()}),
         ]
@@ -107,9 +112,12 @@ class PerceptionNode(ManagedNode):
 
     def _on_image(self, camera: str, message: CompressedImage | Image) -> None:
         if self.active:
+            self.heard(camera, stamp_ns_from(message.header.stamp))
             self._filter.add(camera, message)
 
     def _process(self, camera_set: ImageSet) -> None:
+        if not self.active:
+            return
         begin_s = time.perf_counter()
         view = self._input.view_of(camera_set)
         decode_ms = (time.perf_counter() - begin_s) * 1e3

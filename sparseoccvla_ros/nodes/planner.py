@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import Path
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
 from visualization_msgs.msg import MarkerArray
 
 from sparseoccvla_ros.model.vla import build_planner
@@ -24,10 +26,9 @@ from sparseoccvla_ros.nodes.parameters import PlannerParameters
 from sparseoccvla_ros.nodes.qos import LATCHED, RESULT
 from sparseoccvla_ros.nodes.worker import LatestWorker
 from sparseoccvla_ros.planning.vehicle import load_vehicle_limits
-from sparseoccvla_ros.runtime.clock import NewestStamp
 from sparseoccvla_ros.runtime.pairing import ScenePair, ScenePairing
 from sparseoccvla_ros.runtime.planning import Plan, PlannerInput, PlanningEngine
-from sparseoccvla_ros.runtime.scene import Command, SceneQueries, SceneReasoning
+from sparseoccvla_ros.runtime.scene import Command, EgoState, SceneQueries, SceneReasoning
 
 DEADLINE_CHECK_S = 0.05
 #: Failures of a scene that a newer scene or a shutdown makes meaningless: no trajectory is published for them.
@@ -46,12 +47,13 @@ class PlannerNode(ManagedNode):
     def __init__(self, handover: HandOver | None = None, **node_arguments: Any) -> None:
         super().__init__('planner', PlannerParameters, handover, **node_arguments)
         self._pairing = ScenePairing()
-        self._newest = NewestStamp()
-        self._command = Command[self.parameters.default_command.upper()]
-        self._command_source = 'default'
+        self._command = (Command[self.parameters.default_command.upper()], 'default')
         self._last_plan: Plan | None = None
         self._plans = 0
         self._worker: LatestWorker[ScenePair] | None = None
+        self._ego_motion: EgoMotionInput | None = None
+        self._subscriptions_made: list[Subscription] = []
+        self._deadline_timer: Timer | None = None
         if handover is not None:
             handover.scene_consumers.append(self._on_scene)
             handover.reasoning_consumers.append(self._on_reasoning)
@@ -81,40 +83,46 @@ class PlannerNode(ManagedNode):
         self._worker = LatestWorker('planner', self._plan, self._on_replaced, self._on_error)
 
     def release(self) -> None:
-        """Stop listening, then the worker."""
+        """Stop the worker, then listening."""
         self.active = False
-        if self._worker is None:
-            return
-        self._worker.close()
-        self._worker = None
-        self.destroy_timer(self._deadline_timer)
-        self._ego_motion.destroy()
+        if self._worker is not None:
+            self._worker.close()
+        if self._deadline_timer is not None:
+            self.destroy_timer(self._deadline_timer)
+        if self._ego_motion is not None:
+            self._ego_motion.destroy()
         for subscription in self._subscriptions_made:
             self.destroy_subscription(subscription)
         self.destroy_outputs()
         self._pairing.clear()
+        self._worker = self._deadline_timer = self._ego_motion = None
+        self._subscriptions_made = []
+
+    def forget(self) -> None:
+        """Forget poses and the scenes that wait."""
+        self._ego_motion.forget()
+        self._pairing.clear()
 
     def status(self) -> list[DiagnosticStatus]:
         """Model, odometry, the last plan."""
-        plan, parameters = self._last_plan, self.parameters
-        problem = 'no plan yet' if plan is None else '; '.join(plan.reasons)
-        values = {'plans': self._plans, 'command': self._command.name, 'command_source': self._command_source}
+        plan = self._last_plan
+        problem = self.silence('scenes', 'occupancy_queries') or ('' if plan is None else '; '.join(plan.reasons))
+        command, source = self._command
+        values = {'plans': self._plans, 'command': command.name, 'command_source': source}
         if plan is not None:
             values |= {f'{name}_ms': f'{ms:.1f}' for name, ms in plan.stage_ms.items()}
-        pose = self._ego_motion.poses.newest_ns
+        untrained = '' if self.parameters.weights else 'untrained'
         return [
-            self.diagnostic('model', '' if parameters.weights else 'untrained', {'device': parameters.device}),
-            self.diagnostic('odometry', '' if pose else f'nothing on {parameters.odometry_topic}', {'newest': pose}),
+            self.diagnostic('model', untrained, {'device': self.parameters.device}),
+            self._ego_motion.status(),
             self.diagnostic('trajectory', problem, {**values, **self.counters}),
         ]
 
     def _on_command(self, message: DrivingCommand) -> None:
         try:
-            self._command = Command(message.command)
+            self._command = (Command(message.command), 'topic')
         except ValueError:
             self.count('unknown_command', f'{message.command}; expected 0 right, 1 left, 2 straight')
-            return
-        self._command_source = 'topic'
 
     def _on_queries(self, message: OccupancyQueries) -> None:
         if message.error:
@@ -125,6 +133,7 @@ class PlannerNode(ManagedNode):
         except ValueError as error:
             self.count('queries_malformed', str(error))
             return
+        self.clock.observe('scenes', scene.stamp_ns)
         self._on_scene(scene)
 
     def _on_tokens(self, message: ReasoningTokens) -> None:
@@ -139,21 +148,19 @@ class PlannerNode(ManagedNode):
         self._on_reasoning(reasoning)
 
     def _on_scene(self, scene: SceneQueries) -> None:
-        if not self.active:
-            return
-        if self._newest.observe(scene.stamp_ns):
-            self.count('clock_jump_back')
-            self._pairing.clear()
-        self._add(scene)
+        if self.active:
+            self.heard('scenes')
+            self._add(scene)
 
     def _on_reasoning(self, reasoning: SceneReasoning) -> None:
         if self.active:
             self._add(reasoning)
 
     def _add(self, half: SceneQueries | SceneReasoning) -> None:
-        pair = self._pairing.add(half, self.steady_s())
-        if pair is not None:
-            self._worker.put(pair)
+        """On whatever thread produced it; the worker may be gone by then."""
+        pair, worker = self._pairing.add(half, self.steady_s()), self._worker
+        if pair is not None and worker is not None:
+            worker.put(pair)
 
     def _on_failure(self, stamp_ns: int, reason: str) -> None:
         if not self.active:
@@ -171,6 +178,7 @@ class PlannerNode(ManagedNode):
         scene = pair.scene
         self._ego_motion.wait_until_covered(scene.stamp_ns)
         ego = self._ego_motion.poses.state_at(scene.stamp_ns)
+        command = self._command
         plan = self._engine.plan(
             PlannerInput(
                 stamp_ns=scene.stamp_ns,
@@ -178,30 +186,31 @@ class PlannerNode(ManagedNode):
                 positions_ego=scene.positions_ego,
                 reasoning=pair.reasoning.tokens,
                 ego=ego,
-                command=self._command,
+                command=command[0],
                 ego_missing=f'odometry: {self._ego_motion.poses.missing_reason(scene.stamp_ns)}',
             )
         )
+        stage_ms = {**pair.reasoning.stage_ms, **plan.stage_ms}
         elapsed_s = self.steady_s() - pair.arrival_s
         if elapsed_s > self.parameters.deadline_s:
             self.count('deadline_missed')
             reason = f'deadline_missed: planned after {elapsed_s:.2f} s, limit {self.parameters.deadline_s} s'
-            plan = replace(plan, valid=False, chosen=None, trajectory=None, reasons=(reason, *plan.reasons))
-        plan = replace(plan, stage_ms={**pair.reasoning.stage_ms, **plan.stage_ms})
-        self._publish(plan, scene.stamp_ns, np.eye(4) if ego is None else ego.odom_from_ego)
+            refused = self._engine.refuse(scene.stamp_ns, (reason, *plan.reasons), ego)
+            plan = replace(refused, candidates=plan.candidates)
+        self._publish(replace(plan, stage_ms=stage_ms), ego, command)
 
     def _publish_invalid(self, stamp_ns: int, reason: str) -> None:
-        self._publish(Plan(stamp_ns=stamp_ns, valid=False, reasons=(reason,)), stamp_ns, np.eye(4))
+        ego = self._ego_motion.poses.state_at(stamp_ns)
+        self._publish(self._engine.refuse(stamp_ns, (reason,), ego), ego, self._command)
 
-    def _publish(self, plan: Plan, stamp_ns: int, odom_from_ego: np.ndarray) -> None:
-        newest_ns = max(self._newest.newest_ns or 0, self._ego_motion.poses.newest_ns or 0)
+    def _publish(self, plan: Plan, ego: EgoState | None, command: tuple[Command, str]) -> None:
         context = PlanContext(
-            stamp_ns=stamp_ns,
+            stamp_ns=plan.stamp_ns,
             odom_frame=self.parameters.odom_frame,
-            odom_from_ego=odom_from_ego,
-            command=self._command,
-            command_source=self._command_source,
-            input_age_s=max(0, newest_ns - stamp_ns) * 1e-9,
+            odom_from_ego=np.eye(4) if ego is None else ego.odom_from_ego,
+            command=command[0],
+            command_source=command[1],
+            input_age_s=self.clock.age_s(plan.stamp_ns),
         )
         self._plans += 1
         self._last_plan = plan

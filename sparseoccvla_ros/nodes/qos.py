@@ -7,15 +7,19 @@ def _keep_last(depth: int, reliability: ReliabilityPolicy, durability: Durabilit
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability)
 
 
-#: Images and camera_info, by parameter image_reliability: an old image is worth nothing, and a best-effort reader
-#: matches every driver. Depth 5: one busy executor callback must not cost a camera its frame.
-SENSOR = {
-    'best_effort': _keep_last(5, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE),
-    'reliable': _keep_last(5, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE),
-}
+#: Of sensor data, by parameter sensor_reliability: a best-effort reader matches every driver.
+RELIABILITY = {'best_effort': ReliabilityPolicy.BEST_EFFORT, 'reliable': ReliabilityPolicy.RELIABLE}
 
-#: Odometry and /tf arrive at up to some 100 Hz and every sample counts; a best-effort reader matches any driver.
-MOTION = _keep_last(200, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
+
+def images(reliability: str) -> QoSProfile:
+    """Images and camera_info: an old image is worth nothing; one busy callback must not cost a camera its frame."""
+    return _keep_last(5, RELIABILITY[reliability], DurabilityPolicy.VOLATILE)
+
+
+def motion(reliability: str) -> QoSProfile:
+    """Odometry and /tf: they arrive at up to some 100 Hz, and every sample counts."""
+    return _keep_last(200, RELIABILITY[reliability], DurabilityPolicy.VOLATILE)
+
 
 #: /tf_static and the driving command are said once and hold from then on: a late joiner must get them.
 LATCHED = _keep_last(100, ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)

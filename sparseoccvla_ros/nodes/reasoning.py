@@ -10,6 +10,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.subscription import Subscription
 from rclpy.task import Future
 
 from sparseoccvla_ros import __version__
@@ -21,11 +22,11 @@ from sparseoccvla_ros.nodes.base import ManagedNode, publish_if_heard, run_nodes
 from sparseoccvla_ros.nodes.conversions.basic import header_from, time_from
 from sparseoccvla_ros.nodes.conversions.occupancy import forecast_message, scene_from, tokens_message
 from sparseoccvla_ros.nodes.conversions.questions import fill_answer, question_from
+from sparseoccvla_ros.nodes.ego_motion import EgoMotionInput
 from sparseoccvla_ros.nodes.handover import HandOver
 from sparseoccvla_ros.nodes.model_parts import build_part, weights_text
 from sparseoccvla_ros.nodes.parameters import ReasoningParameters
 from sparseoccvla_ros.nodes.qos import REQUESTS, RESULT
-from sparseoccvla_ros.runtime.clock import NewestStamp
 from sparseoccvla_ros.runtime.questions import Answer, PendingAnswer, Question, QuestionLimits
 from sparseoccvla_ros.runtime.reasoning import ReasoningEngine, SceneResult
 from sparseoccvla_ros.runtime.scene import SceneQueries
@@ -44,12 +45,31 @@ class ReasoningNode(ManagedNode):
     def __init__(self, handover: HandOver | None = None, **node_arguments: Any) -> None:
         super().__init__('reasoning', ReasoningParameters, handover, **node_arguments)
         self._engine: ReasoningEngine | None = None
-        self._entities: list[Any] = []
-        self._newest = NewestStamp()
+        self._ego_motion: EgoMotionInput | None = None
+        self._subscription: Subscription | None = None
         self._last_stage_ms: dict[str, float] = {}
         self._streams: dict[bytes, PendingAnswer] = {}
+        self._offer_services()
         if handover is not None:
             handover.scene_consumers.append(self._on_scene)
+
+    def _offer_services(self) -> None:
+        """They live as long as the node and tell when it is inactive: an answer may be due at any transition."""
+        # A mutually exclusive group, the default, would hold back the node's other callbacks until the answer is there.
+        waiting = ReentrantCallbackGroup()
+        self.create_service(AskScene, 'ask', self._on_ask, qos_profile=REQUESTS, callback_group=waiting)
+        self.create_service(DescribeModel, 'describe', self._on_describe)
+        self.create_service(SetAdapter, 'set_adapter', self._on_set_adapter, callback_group=waiting)
+        self._action = ActionServer(
+            self,
+            StreamAnswer,
+            'stream_answer',
+            execute_callback=self._on_stream,
+            goal_callback=self._on_goal,
+            cancel_callback=self._on_cancel,
+            goal_service_qos_profile=REQUESTS,
+            callback_group=waiting,
+        )
 
     def configure(self) -> None:
         """Build model, engine, services, action and outputs."""
@@ -73,51 +93,44 @@ class ReasoningNode(ManagedNode):
         )
         self._forecast = self.output(OccupancyForecast, 'forecast')
         self._tokens = self.output(ReasoningTokens, 'reasoning_tokens')
-        # A mutually exclusive group, the default, would hold back the node's other callbacks until the answer is there.
-        waiting = ReentrantCallbackGroup()
-        self._services_made = [
-            self.create_service(AskScene, 'ask', self._on_ask, qos_profile=REQUESTS, callback_group=waiting),
-            self.create_service(DescribeModel, 'describe', self._on_describe),
-            self.create_service(SetAdapter, 'set_adapter', self._on_set_adapter, callback_group=waiting),
-        ]
-        self._action = ActionServer(
-            self,
-            StreamAnswer,
-            'stream_answer',
-            execute_callback=self._on_stream,
-            goal_callback=self._on_goal,
-            cancel_callback=self._on_cancel,
-            goal_service_qos_profile=REQUESTS,
-            callback_group=waiting,
-        )
-        self._subscription = None
         if self.handover is None:
+            # only for its stamps: the ages of scenes count from the newest stamp of any input
+            self._ego_motion = EgoMotionInput(self, parameters)
             self._subscription = self.create_subscription(
                 OccupancyQueries, 'occupancy_queries', self._on_queries, RESULT
             )
 
-    def release(self) -> None:
-        """Stop the engine (whatever waits is answered), then give up the graph's parts."""
-        self.active = False
-        if self._engine is None:
-            return
-        self._engine.close()
-        self._engine = None
-        self.destroy_outputs()
-        for service in self._services_made:
-            self.destroy_service(service)
+    def destroy_node(self) -> None:
+        """Give up the action, which rclpy does not count among a node's parts."""
         self._action.destroy()
+        super().destroy_node()
+
+    def release(self) -> None:
+        """Stop the engine: whatever waits is answered. Services and action stay, see :meth:`_offer_services`."""
+        self.active = False
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+        if self._ego_motion is not None:
+            self._ego_motion.destroy()
         if self._subscription is not None:
             self.destroy_subscription(self._subscription)
+        self._ego_motion = self._subscription = None
+        self.destroy_outputs()
+
+    def forget(self) -> None:
+        """Forget scenes and conversations."""
+        engine = self._engine
+        if engine is not None:
+            engine.reset()
 
     def status(self) -> list[DiagnosticStatus]:
         """Model, scenes, processing."""
-        kept = self._engine.kept_scenes if self._engine is not None else ()
-        counts = self._engine.counts if self._engine is not None else {}
         untrained = '' if self.parameters.weights else 'untrained'
+        values = {'kept': len(self._engine.kept_scenes), **self._engine.counts, **self.counters}
         return [
             self.diagnostic('model', untrained, {'device': self.parameters.device, 'name': self._config.name}),
-            self.diagnostic('scenes', '' if kept else 'no scene yet', {'kept': len(kept), **counts, **self.counters}),
+            self.diagnostic('scenes', self.silence('scenes', 'occupancy_queries'), values),
             self.diagnostic('processing', '', {f'{name}_ms': f'{ms:.1f}' for name, ms in self._last_stage_ms.items()}),
         ]
 
@@ -129,15 +142,14 @@ class ReasoningNode(ManagedNode):
         except ValueError as error:
             self.count('queries_malformed', str(error))
             return
+        self.clock.observe('scenes', scene.stamp_ns)
         self._on_scene(scene)
 
     def _on_scene(self, scene: SceneQueries) -> None:
-        if not self.active or self._engine is None:
-            return
-        if self._newest.observe(scene.stamp_ns):
-            self.count('clock_jump_back')
-            self._engine.reset()
-        self._engine.submit_scene(scene, self._on_result)
+        engine = self._engine
+        if self.active and engine is not None:
+            self.heard('scenes')
+            engine.submit_scene(scene, self._on_result)
 
     def _on_result(self, result: SceneResult) -> None:
         """On the engine's thread."""
@@ -157,29 +169,38 @@ class ReasoningNode(ManagedNode):
 
     async def _on_ask(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
         answer = await self._answer(question_from(request))
-        return fill_answer(response, answer, self._newest.age_s(answer.scene_stamp_ns))
+        return fill_answer(response, answer, self.clock.age_s(answer.scene_stamp_ns))
 
     def _answer(self, question: Question, goal: ServerGoalHandle | None = None) -> Future:
         """A future of the answer that wakes the executor; with a goal its text is streamed as feedback."""
         future: Future = Future(executor=self.executor)
-        if not self.active or self._engine is None:
+        engine = self._engine
+        if not self.active or engine is None:
             future.set_result(Answer(success=False, message='the node is not active'))
             return future
 
         def on_done(answer: Answer) -> None:
-            future.set_result(answer)
-            self.executor.wake()  # it looks at waiting coroutines only when something else happens
+            if not answer.success:
+                self.count('question_not_answered', answer.message)
+            self._resolve(future, answer)
 
         def on_text(text: str, generated_tokens: int) -> None:
-            feedback = StreamAnswer.Feedback(text=text, generated_tokens=generated_tokens)
-            self.executor.create_task(goal.publish_feedback, feedback)
+            # on the engine's thread: executor tasks would run in reverse (Jazzy) or after the result (Kilted)
+            goal.publish_feedback(StreamAnswer.Feedback(text=text, generated_tokens=generated_tokens))
 
-        pending = self._engine.ask(question, on_done, on_text if goal is not None else None)
+        pending = engine.ask(question, on_done, on_text if goal is not None else None)
         if goal is not None:
             self._streams[bytes(goal.goal_id.uuid)] = pending
             if goal.is_cancel_requested:  # the cancel came before there was anything to cancel
                 pending.cancel()
         return future
+
+    def _resolve(self, future: Future, result: Any) -> None:
+        """From any thread. The executor looks at waiting coroutines only when it is woken; it may be gone already."""
+        future.set_result(result)
+        executor = self.executor
+        if executor is not None:
+            executor.wake()
 
     def _on_goal(self, request: StreamAnswer.Goal) -> GoalResponse:
         """Every goal is accepted: a refused question ends as an aborted goal that carries the reason."""
@@ -202,26 +223,30 @@ class ReasoningNode(ManagedNode):
             goal.succeed()
         else:
             goal.abort()
-        return fill_answer(StreamAnswer.Result(), answer, self._newest.age_s(answer.scene_stamp_ns))
+        return fill_answer(StreamAnswer.Result(), answer, self.clock.age_s(answer.scene_stamp_ns))
 
     def _on_describe(self, request: DescribeModel.Request, response: DescribeModel.Response) -> DescribeModel.Response:
+        response.package_version = __version__
+        response.weights = weights_text(self.parameters)
+        engine = self._engine
+        if engine is None:
+            return response
         language = self._config.language
         response.name = self._config.name
-        response.weights = weights_text(self.parameters)
         response.language_model = language.pretrained or f'own Llama, {language.layers} layers of {language.width}'
-        response.adapter = self._engine.adapter
+        response.adapter = engine.adapter
         response.adapters = list(self._adapters)
-        response.package_version = __version__
         response.device = str(self._device)
         response.precision = self._config.precision
-        response.context_length = self._engine.context_length
-        response.scene_prefix_tokens = self._engine.prefix_tokens
-        response.kept_scenes = [time_from(stamp_ns) for stamp_ns in self._engine.kept_scenes]
+        response.context_length = engine.context_length
+        response.scene_prefix_tokens = engine.prefix_tokens
+        response.kept_scenes = [time_from(stamp_ns) for stamp_ns in engine.kept_scenes]
         return response
 
     async def _on_set_adapter(self, request: SetAdapter.Request, response: SetAdapter.Response) -> SetAdapter.Response:
         """Only names that the folder held at start are taken, so a request never becomes a path."""
-        if not self.active or self._engine is None:
+        engine = self._engine
+        if not self.active or engine is None:
             response.message = 'the node is not active'
         elif request.name and request.name not in self._adapters:
             known = ', '.join(self._adapters) or 'none'
@@ -229,12 +254,8 @@ class ReasoningNode(ManagedNode):
         else:
             future: Future = Future(executor=self.executor)
 
-            def on_done(refusal: str) -> None:
-                future.set_result(refusal)
-                self.executor.wake()
-
             folder = self._adapters_folder / request.name if request.name else None
-            self._engine.set_adapter(request.name, folder, on_done)
+            engine.set_adapter(request.name, folder, lambda refusal: self._resolve(future, refusal))
             response.message = await future
             response.success = not response.message
         return response

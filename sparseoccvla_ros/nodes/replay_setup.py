@@ -19,12 +19,12 @@ OWN_NAMES = frozenset({OUTPUTS, LOGS, PARAMETERS, SUMMARY, REPORT})
 #: In lockstep nothing is late, only slow: limits on the steady clock must not decide what comes out.
 LOCKSTEP_PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     'perception': {
-        'image_reliability': 'reliable',
+        'sensor_reliability': 'reliable',
         'set_timeout_s': 2.0,
         'pose_timeout_s': 1.0,
         'calibration_timeout_s': 5.0,
     },
-    'planner': {'pose_timeout_s': 1.0, 'deadline_s': 100.0},
+    'planner': {'sensor_reliability': 'reliable', 'pose_timeout_s': 1.0, 'deadline_s': 100.0},
 }
 SET_TIMEOUT_S = 120.0
 
@@ -77,7 +77,7 @@ def stack_parameters(options: ReplayOptions, preset: TopicPreset) -> Parameters:
         {
             '/**': {'use_sim_time': True, 'autostart': True},
             'perception': {**pose, **frames, **cameras},
-            'reasoning': {'base_frame': preset.base_frame},
+            'reasoning': {**pose, **frames},
             'planner': {**pose, **frames},
         }
     ]

@@ -17,7 +17,7 @@ from sparseoccvla_ros.nodes.base import ManagedNode
 from sparseoccvla_ros.nodes.conversions.sensors import CameraCalibration, calibration_from, rgb_from
 from sparseoccvla_ros.nodes.ego_motion import EgoMotionInput
 from sparseoccvla_ros.nodes.parameters import PerceptionParameters
-from sparseoccvla_ros.nodes.qos import LATCHED, SENSOR
+from sparseoccvla_ros.nodes.qos import LATCHED, images
 from sparseoccvla_ros.nodes.static_transforms import StaticTransforms
 from sparseoccvla_ros.sensors.camera import CameraView, SurroundView
 from sparseoccvla_ros.sensors.decode import CameraFault
@@ -90,7 +90,7 @@ class SurroundInput:
     def _subscribe(self) -> list[Subscription]:
         parameters, node = self._parameters, self._node
         image_type = CompressedImage if parameters.image_type == 'compressed' else Image
-        qos = SENSOR[parameters.image_reliability]
+        qos = images(parameters.sensor_reliability)
         subscriptions = [node.create_subscription(TFMessage, parameters.tf_static_topic, self._on_transforms, LATCHED)]
         for camera in parameters.cameras:
             subscriptions.append(
@@ -132,7 +132,7 @@ class SurroundInput:
     def _wait_for_calibration(self, camera_set: CameraSet[CompressedImage | Image]) -> None:
         """The first images may overtake the first camera_info and the latched transforms; later ones never wait."""
         with self._calibration_arrived:
-            self._calibration_waited = self._calibration_arrived.wait_for(
+            self._calibration_arrived.wait_for(
                 lambda: all(self._is_calibrated(name, message) for name, message in camera_set.items.items()),
                 self._parameters.calibration_timeout_s,
             )

@@ -40,11 +40,6 @@ class LatestWorker(Generic[T]):
         if replaced is not None:
             self._on_replaced(replaced)
 
-    def clear(self) -> None:
-        """Forget an item that waits (after a clock jump)."""
-        with self._condition:
-            self._item = None
-
     def close(self) -> None:
         """Finish the item at work and stop."""
         with self._condition:

@@ -1,52 +1,45 @@
-"""The newest data time seen on any input: what ages are measured against, so that a bag from 2018 is not too old."""
+"""Data time of all inputs: the newest stamp, which ages are measured against, and backward jumps."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+
+#: A stamp this far before its source's last one: the clock was set back (bag loop, simulator reset). Less is disorder.
+MAX_BACKWARD_S = 1.0
 
 
-class NewestStamp:
-    """Keeps the newest stamp and notices when data time jumps back. Thread safe.
+class InputClock:
+    """Keeps the newest stamp of every input and tells when data time jumps back. Thread safe.
 
-    Args:
-        max_backward_s: inputs reach a node in any order, so stamps fall back a little all the time; a stamp older than
-            the newest by more than this means that the clock was set back (bag loop, simulator reset).
-
-    Raises:
-        ValueError: ``max_backward_s`` is not positive.
+    Inputs lag behind each other by the time their messages take, so a jump is seen within one source: a camera's or the
+    odometry's own stamps. Ages compare with the newest stamp of all, so that a bag from 2018 is not too old.
     """
 
-    def __init__(self, *, max_backward_s: float = 2.0) -> None:
-        if not max_backward_s > 0.0:
-            raise ValueError(f'max_backward_s ({max_backward_s}) must be positive')
-        self._max_backward_ns = round(max_backward_s * 1e9)
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._newest_ns: int | None = None
-        self._jumps = 0
+        self._newest_ns: dict[str, int] = {}
+        self._listeners: list[Callable[[], None]] = []
 
-    def observe(self, stamp_ns: int) -> bool:
-        """Take a stamp. True if the clock jumped back: clear every memory; time starts again at this stamp."""
+    def on_jump(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` at every jump back, on the thread that observes it; it must not block."""
         with self._lock:
-            jumped = self._newest_ns is not None and self._newest_ns - stamp_ns > self._max_backward_ns
+            self._listeners.append(listener)
+
+    def observe(self, source: str, stamp_ns: int) -> None:
+        """Take a stamp of an input; at a jump back, time starts again for all inputs."""
+        with self._lock:
+            newest_ns = self._newest_ns.get(source)
+            jumped = newest_ns is not None and (newest_ns - stamp_ns) * 1e-9 > MAX_BACKWARD_S
             if jumped:
-                self._jumps += 1
-            if jumped or self._newest_ns is None or stamp_ns > self._newest_ns:
-                self._newest_ns = stamp_ns
-            return jumped
+                self._newest_ns.clear()
+            if jumped or newest_ns is None or stamp_ns > newest_ns:
+                self._newest_ns[source] = stamp_ns
+            listeners = list(self._listeners) if jumped else []
+        for listener in listeners:
+            listener()
 
     def age_s(self, stamp_ns: int) -> float:
-        """Newest stamp seen minus this stamp, seconds; never negative. 0 if nothing has been seen."""
+        """Newest stamp of any input minus this stamp, seconds; never negative. 0 if nothing has been seen."""
         with self._lock:
-            return 0.0 if self._newest_ns is None else max(0, self._newest_ns - stamp_ns) * 1e-9
-
-    @property
-    def newest_ns(self) -> int | None:
-        """Newest stamp seen since the last jump."""
-        with self._lock:
-            return self._newest_ns
-
-    @property
-    def jumps(self) -> int:
-        """Backward clock jumps seen."""
-        with self._lock:
-            return self._jumps
+            return max(0, max(self._newest_ns.values(), default=stamp_ns) - stamp_ns) * 1e-9

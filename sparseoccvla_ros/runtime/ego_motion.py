@@ -132,10 +132,6 @@ class PoseBuffer:
         with self._lock:
             return self._samples[-1].stamp_ns if self._samples else None
 
-    def covers(self, stamp_ns: int) -> bool:
-        """Whether :meth:`pose_at` has a pose for this time."""
-        return self.pose_at(stamp_ns) is not None
-
     def pose_at(self, stamp_ns: int) -> np.ndarray | None:
         """``odom_from_ego`` [4, 4] at this time, None if the history does not say.
 

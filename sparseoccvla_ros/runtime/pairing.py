@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sparseoccvla_ros.runtime.scene import SceneQueries, SceneReasoning
 
 #: Failures are told once; a part of the scene that arrives after it is recognised this many scenes long.
-REMEMBERED_FAILURES = 16
+REMEMBERED_FAILURES = 256
 
 
 @dataclass(frozen=True)

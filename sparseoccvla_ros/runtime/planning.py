@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -94,6 +94,13 @@ class PlanningEngine:
         self._stop_if_none = stop_if_none
         self._gate = SafetyGate(limits)
 
+    def refuse(self, stamp_ns: int, reasons: tuple[str, ...], ego: EgoState | None) -> Plan:
+        """The invalid plan of a scene that was not, or not in time, planned for; may be called from any thread."""
+        stop = None
+        if self._stop_if_none and ego is not None and math.isfinite(ego.speed_mps):
+            stop = stop_trajectory(ego.speed_mps, self._gate.limits.comfort_decel_mps2)
+        return Plan(stamp_ns=stamp_ns, valid=False, reasons=reasons, is_stop=stop is not None, trajectory=stop)
+
     def plan(self, planner_input: PlannerInput) -> Plan:
         """Plan for one scene. Bad input and bad network outputs give an invalid plan with reasons, never an error."""
         timer = StageTimer(self._device)
@@ -164,19 +171,8 @@ class PlanningEngine:
         candidates: tuple[Candidate, ...],
         timer: StageTimer,
     ) -> Plan:
-        ego = planner_input.ego
-        stop = None
-        if self._stop_if_none and ego is not None and math.isfinite(ego.speed_mps):
-            stop = stop_trajectory(ego.speed_mps, self._gate.limits.comfort_decel_mps2)
-        return Plan(
-            stamp_ns=planner_input.stamp_ns,
-            valid=False,
-            reasons=reasons,
-            candidates=candidates,
-            is_stop=stop is not None,
-            trajectory=stop,
-            stage_ms=timer.stage_ms,
-        )
+        plan = self.refuse(planner_input.stamp_ns, reasons, planner_input.ego)
+        return replace(plan, candidates=candidates, stage_ms=timer.stage_ms)
 
 
 def _refusal(planner_input: PlannerInput) -> str:

@@ -56,6 +56,7 @@ class Rig:
         self.node.create_subscription(PlannedTrajectory, 'trajectory', self._keep(self.trajectories), 100)
         self._arrived = threading.Condition()
         self._odometry_ns = None
+        self.start_x_m = 0.0
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.node)
         self.thread = threading.Thread(target=self.executor.spin, daemon=True)
@@ -125,12 +126,15 @@ class Rig:
             message = Odometry(child_frame_id='base_link')
             message.header.stamp, message.header.frame_id = time_from(self._odometry_ns), 'odom'
             odom_from_ego = np.eye(4)
-            odom_from_ego[0, 3] = SPEED_MPS * (self._odometry_ns - START_NS) * 1e-9
+            odom_from_ego[0, 3] = self.start_x_m + SPEED_MPS * (self._odometry_ns - START_NS) * 1e-9
             message.pose.pose = pose_from_matrix(odom_from_ego)
             self.odometry.publish(message)
 
-    def restart_odometry(self):
-        self._odometry_ns = None
+    def restart(self, start_x_m=0.0):
+        """The next cycle may be of any time; the car stands at ``start_x_m`` at START_NS."""
+        self._odometry_ns, self.start_x_m = None, start_x_m
+        self.statuses.clear()
+        self.trajectories.clear()
 
     def cycle(self, number, *, missing=(), data=None, odometry=True):
         """One camera cycle, 0.5 s after the one before; ``data`` replaces the bytes of some cameras."""

@@ -1,5 +1,7 @@
 """The table of bad input (docs/architecture.md, Failure): each row has its stated result, and the stack goes on."""
 
+import time
+
 import pytest
 import torch
 from rig import jpeg, seconds
@@ -113,28 +115,51 @@ def test_odometry_that_stops_is_too_old_and_a_return_heals_it(start_stack):
     assert status.accepted
     assert not trajectory.valid
     assert 'odometry' in trajectory.reasons[0]
-    rig.restart_odometry()
+    rig.restart()
     for number in (7, 8):
         _, trajectory = rig.run_cycle(number)
     assert trajectory.valid or 'odometry' not in trajectory.reasons[0]
 
 
-def test_a_bag_that_loops_clears_the_memories_and_works_on(start_stack):
+@pytest.mark.parametrize('first', [0, 9], ids=['a whole lap back', '1.5 s back'])
+def test_a_clock_that_jumps_back_clears_every_memory_and_works_on(start_stack, first):
     stack = start_stack()
     rig = stack.rig
     rig.calibrate()
     for number in range(10, 13):
         status, _ = rig.run_cycle(number)
     assert status.temporal
-    rig.restart_odometry()
-    rig.statuses.clear(), rig.trajectories.clear()
-    status, trajectory = rig.run_cycle(0)
+    rig.restart(start_x_m=-500.0)  # a simulator's reset: the same times, other poses
+    status, trajectory = rig.run_cycle(first)
     assert status.accepted
-    assert not status.temporal, 'nothing of the old lap is left in the memory'
-    assert trajectory is not None
-    assert rig.run_cycle(1)[0].temporal
-    assert stack.nodes['reasoning'].counters['clock_jump_back'] == 1
-    assert stack.nodes['planner'].counters['clock_jump_back'] == 1
+    assert not status.temporal, 'nothing of the old run is left in the memory'
+    for node in stack.nodes.values():
+        assert node.counters['clock_jump_back'] == 1
+    assert len(stack.nodes['reasoning']._engine.kept_scenes) == 1
+    status, trajectory = rig.run_cycle(first + 1)
+    assert status.temporal
+    x_m = -500.0 + 8.0 * (0.5 * (first + 1) + 0.008)
+    assert trajectory.candidates[0].points[0].pose.position.x == pytest.approx(x_m, abs=0.3)
+
+
+def test_silent_inputs_are_told_in_diagnostics(start_stack):
+    quick = {'silence_warning_s': 0.3}
+    stack = start_stack(perception=quick, planner=quick, reasoning=quick)
+    rig = stack.rig
+    rig.calibrate()
+
+    def problems(node):
+        return {status.name.split(': ')[1]: status.message for status in stack.nodes[node].status()}
+
+    assert 'nothing on CAM_BACK yet' in problems('perception')['cameras']
+    rig.run_cycle(0)
+    end_s = time.monotonic() + 10.0
+    while 'silent' not in problems('planner')['trajectory'] and time.monotonic() < end_s:
+        time.sleep(0.05)
+    assert 'CAM_BACK has been silent' in problems('perception')['cameras']
+    assert '/odom has been silent' in problems('perception')['odometry']
+    assert 'silent' in problems('reasoning')['scenes']
+    assert 'silent' in problems('planner')['trajectory']
 
 
 def test_duplicate_and_out_of_order_images_are_dropped_and_counted(start_stack):
@@ -175,14 +200,37 @@ def test_a_network_that_gives_nan_never_gives_a_plan(start_stack, monkeypatch):
     assert not trajectory.points
 
 
-def test_a_planner_that_misses_its_deadline_says_so(start_stack, monkeypatch):
-    monkeypatch.setattr(reasoning_module.ReasoningEngine, 'submit_scene', lambda self, scene, callback: None)
-    rig = start_stack(planner={'deadline_s': 0.2}).rig
+@pytest.mark.parametrize('stop', [False, True])
+def test_a_planner_that_misses_its_deadline_says_so(start_stack, monkeypatch, stop):
+    rig = start_stack(planner={'deadline_s': 0.5, 'stop_on_invalid': stop}).rig
     rig.calibrate()
-    _, trajectory = rig.run_cycle(0)
+    rig.run_cycle(0)
+    rig.run_cycle(1)
+    monkeypatch.setattr(reasoning_module.ReasoningEngine, 'submit_scene', lambda self, scene, callback: None)
+    _, trajectory = rig.run_cycle(2)
+    assert not trajectory.valid
+    assert 'deadline_missed' in trajectory.reasons[0]
+    assert trajectory.is_stop == stop
+    assert bool(trajectory.points) == stop
+
+
+def test_a_plan_that_comes_too_late_is_not_presented_as_one(start_stack, monkeypatch):
+    original = planner_module.PlanningEngine.plan
+
+    def late(self, planner_input):
+        time.sleep(0.7)
+        return original(self, planner_input)
+
+    rig = start_stack(planner={'deadline_s': 0.6}).rig
+    rig.calibrate()
+    rig.run_cycle(0)
+    monkeypatch.setattr(planner_module.PlanningEngine, 'plan', late)
+    _, trajectory = rig.run_cycle(1)
     assert not trajectory.valid
     assert 'deadline_missed' in trajectory.reasons[0]
     assert not trajectory.points
+    assert not trajectory.is_stop
+    assert trajectory.chosen == -1
 
 
 def test_a_refused_plan_is_a_stop_only_if_asked_for_and_is_marked(start_stack, monkeypatch):

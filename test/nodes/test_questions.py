@@ -1,6 +1,7 @@
 """Questions over the service and the action, as a client outside sends them."""
 
 import threading
+import time
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Time
 from peft import LoraConfig, get_peft_model
 from rclpy.action import ActionClient
+from rclpy.lifecycle import TransitionCallbackReturn
 
 from sparseoccvla_ros.action import StreamAnswer
 from sparseoccvla_ros.model.config import load_model_config
@@ -70,7 +72,8 @@ def test_an_answer_names_its_scene_and_counts_its_tokens(asked):
     assert answer.answer.strip()
     newest = asked.rig.trajectories[-1].input_stamp
     assert answer.scene_stamp == newest
-    assert answer.scene_age_s == 0.0
+    # the newest stamp of any input is odometry's, 50 ms into the cycle; the scene's is CAM_FRONT's, 8 ms into it
+    assert answer.scene_age_s == pytest.approx(0.042, abs=1e-3)
     assert 0 < answer.generated_tokens <= 12
     assert 300 < answer.cached_tokens < answer.prompt_tokens
     assert 0.0 < answer.first_token_ms <= answer.total_ms
@@ -88,7 +91,7 @@ def test_a_past_scene_stays_askable_and_one_that_was_never_seen_is_refused(asked
     answer = asked.ask('Is the road free?', max_tokens=4, stamp=past)
     assert answer.success, answer.message
     assert answer.scene_stamp == past
-    assert answer.scene_age_s == pytest.approx(0.5, abs=1e-3)
+    assert answer.scene_age_s == pytest.approx(0.542, abs=1e-3)
     refused = asked.ask('Is the road free?', stamp=Time(sec=5))
     assert not refused.success
     assert 'not kept' in refused.message
@@ -135,6 +138,39 @@ def test_a_streamed_answer_is_the_service_answer_piece_by_piece(asked):
     asked.rig.wait(lambda: True)
     assert ''.join(piece.text for piece in pieces).strip() == whole.answer.strip()
     assert [piece.generated_tokens for piece in pieces] == sorted(piece.generated_tokens for piece in pieces)
+
+
+def test_a_stream_is_whole_and_in_order_however_busy_the_executor_is(start_stack):
+    stack = start_stack()
+    asked = asker_of(stack)
+    busy = stack.nodes['planner'].create_steady_timer(0.1, lambda: time.sleep(0.15))
+    pieces = []
+    goal = StreamAnswer.Goal(question='Describe the scene.', max_tokens=30)
+    handle = asked.result(asked.action_client.send_goal_async(goal, lambda message: pieces.append(message.feedback)))
+    wrapped = asked.result(handle.get_result_async())
+    stack.nodes['planner'].destroy_timer(busy)
+    assert wrapped.status == GoalStatus.STATUS_SUCCEEDED
+    assert ''.join(piece.text for piece in pieces).strip() == wrapped.result.answer.strip()
+    assert [piece.generated_tokens for piece in pieces] == sorted(piece.generated_tokens for piece in pieces)
+
+
+def test_an_answer_on_its_way_is_told_when_the_node_is_cleaned_up(start_stack):
+    stack = start_stack()
+    asked = asker_of(stack)
+    future = asked.ask_later('Describe the scene.', max_tokens=500)
+    begun = threading.Event()
+    goal = StreamAnswer.Goal(question='Describe the scene.', max_tokens=500)
+    handle = asked.result(asked.action_client.send_goal_async(goal, lambda message: begun.set()))
+    assert begun.wait(TIMEOUT_S)
+    node = stack.nodes['reasoning']
+    assert node.trigger_deactivate() == node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+    assert asked.result(future).message == 'stopped'
+    assert asked.result(handle.get_result_async()).status == GoalStatus.STATUS_ABORTED
+    assert asked.ask('And now?').message == 'the node is not active'
+    assert asked.describe().name == ''
+    assert node.start()
+    stack.rig.run_cycle(2)
+    assert asked.ask('And now?', max_tokens=4).success
 
 
 def test_a_cancelled_stream_stops(asked):

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 
 from sparseoccvla_ros.msg import OccupancyQueries
 from sparseoccvla_ros.nodes import perception as perception_module
 from sparseoccvla_ros.nodes import planner as planner_module
 from sparseoccvla_ros.nodes.conversions.basic import stamp_ns_from
+from sparseoccvla_ros.nodes.planner import PlannerNode
 
 
 @pytest.fixture
@@ -121,6 +123,18 @@ def test_deactivated_cleaned_up_and_started_again_it_works_as_before(start_stack
     status, trajectory = stack.rig.run_cycle(1)
     assert status.accepted
     assert trajectory is not None
+
+
+def test_a_node_that_cannot_be_configured_leaves_nothing_behind(start_stack):
+    rig = start_stack().rig
+    node = PlannerNode(parameter_overrides=[Parameter('vehicle_config', value='/nowhere.yaml')], namespace='broken')
+    try:
+        for _ in range(2):
+            assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+        assert rig.node.count_publishers('/broken/trajectory') == 0
+    finally:
+        node.release()
+        node.destroy_node()
 
 
 def test_a_wrong_parameter_ends_the_process_with_the_value():

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Any
 
 import rclpy
-from builtin_interfaces.msg import Time
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.action import ActionClient
@@ -25,6 +24,7 @@ from rclpy.task import Future
 
 from sparseoccvla_ros.action import StreamAnswer
 from sparseoccvla_ros.evaluation.replay_summary import AnswerRecord
+from sparseoccvla_ros.nodes.conversions.basic import stamp_ns_from, time_from
 from sparseoccvla_ros.srv import AskScene, DescribeModel
 
 #: How often a waiting main thread looks around: for signals, dead processes, errors of the executor's thread.
@@ -179,11 +179,6 @@ class StackClient:
             raise StackUnreachableError(f'service {client.srv_name}: {error}') from error
 
 
-def stamp_ns_of(stamp: Time) -> int:
-    """Nanoseconds of a ROS time."""
-    return stamp.sec * NS_PER_S + stamp.nanosec
-
-
 def answer_record(question: str, response: Any) -> AnswerRecord:
     """The fixed fields of an AskScene response or StreamAnswer result."""
     return AnswerRecord(
@@ -191,7 +186,7 @@ def answer_record(question: str, response: Any) -> AnswerRecord:
         answer=response.answer,
         success=response.success,
         message=response.message,
-        scene_stamp_ns=stamp_ns_of(response.scene_stamp),
+        scene_stamp_ns=stamp_ns_from(response.scene_stamp),
         prompt_tokens=response.prompt_tokens,
         generated_tokens=response.generated_tokens,
         first_token_ms=response.first_token_ms,
@@ -211,7 +206,7 @@ def ask_once(question: str, stamp_ns: int, conversation_id: str, find_timeout_s:
         return client.ask(
             question,
             find_timeout_s,
-            stamp=_time_from(stamp_ns),
+            stamp=time_from(stamp_ns),
             conversation_id=conversation_id,
         )
 
@@ -220,7 +215,7 @@ def ask_streaming(
     question: str, stamp_ns: int, conversation_id: str, find_timeout_s: float, on_text: Callable[[str], None]
 ) -> AnswerRecord:
     """As :func:`ask_once`, by the action; ``on_text`` gets the answer as it grows."""
-    goal = StreamAnswer.Goal(question=question, stamp=_time_from(stamp_ns), conversation_id=conversation_id)
+    goal = StreamAnswer.Goal(question=question, stamp=time_from(stamp_ns), conversation_id=conversation_id)
     with SpinningNode(CLIENT_NAME) as session:
         return answer_record(question, stream_answer(session, goal, on_text, find_timeout_s))
 
@@ -269,8 +264,3 @@ def stream_answer(
 def _nobody(what: str, timeout_s: float) -> str:
     domain = os.environ.get('ROS_DOMAIN_ID', '0')
     return f'no {what} after {timeout_s:g} s: no stack seems to run in ROS domain {domain} (start one: sparseoccvla up)'
-
-
-def _time_from(stamp_ns: int) -> Time:
-    sec, nanosec = divmod(stamp_ns, NS_PER_S)
-    return Time(sec=sec, nanosec=nanosec)

@@ -61,7 +61,14 @@ def weights_path(weights: str) -> Path | None:
     if not weights:
         return None
     path = Path(weights).expanduser()
-    return path if path.is_dir() else share_path(f'weights/{weights}')
+    if path.is_dir():
+        return path
+    try:
+        return share_path(Path('weights', weights))
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(
+            f'parameter weights is {weights!r}; expected a checkpoint directory or a name in weights/'
+        ) from error
 
 
 def weights_text(parameters: ModelParameters) -> str:

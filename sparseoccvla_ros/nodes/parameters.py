@@ -42,7 +42,7 @@ class ModelParameters:
     silence_warning_s: float = parameter(
         2.0, 'diagnostics warn of an input that has been silent this long (steady clock); seconds', 0.1, 3600.0
     )
-    num_threads: int = parameter(0, "torch CPU threads of this process; 0: torch's choice", 0, 256)
+    num_threads: int = parameter(1, "torch CPU threads of this process; 0: torch's choice", 0, 256)
 
 
 @dataclass(frozen=True)

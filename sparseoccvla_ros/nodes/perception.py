@@ -107,7 +107,7 @@ class PerceptionNode(ManagedNode):
         ]
 
     def drops(self) -> dict[str, int]:
-        """Everything dropped or refused since activation, by reason."""
+        """Everything dropped or refused, by reason."""
         return {**self.counters, **(self._filter.drops if self._filter is not None else {})}
 
     def _on_image(self, camera: str, message: CompressedImage | Image) -> None:

@@ -30,7 +30,7 @@ from sparseoccvla_ros.runtime.pairing import ScenePair, ScenePairing
 from sparseoccvla_ros.runtime.planning import Plan, PlannerInput, PlanningEngine
 from sparseoccvla_ros.runtime.scene import Command, EgoState, SceneQueries, SceneReasoning
 
-DEADLINE_CHECK_S = 0.05
+DEADLINE_CHECK_S = 0.1
 #: Failures of a scene that a newer scene or a shutdown makes meaningless: no trajectory is published for them.
 SILENT_FAILURES = ('superseded', 'reset', 'stopped')
 

@@ -24,8 +24,8 @@ def calibration_from(info: CameraInfo) -> CameraCalibration:
     """Read a CameraInfo of a rectified image topic.
 
     The projection matrix P rules (it is that of the rectified image); where P is all zero, as some converters
-    leave it, K does. Where P does not start the image at the full frame, binning and region of interest have been
-    applied by the driver already, so they are not applied again.
+    leave it, K does. Both are taken to belong to the image as it is published: a camera with binning or a region of
+    interest shows up as one whose size disagrees.
 
     Raises:
         CameraFault: ``camera_info_invalid``: no size, or no usable focal length.

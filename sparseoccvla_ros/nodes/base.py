@@ -56,7 +56,7 @@ class ManagedNode(LifecycleNode):
         try:
             self.parameters = declare_parameters(self, kind)
         except PARAMETER_ERRORS:
-            self.destroy_node()
+            super().destroy_node()  # not the subclass's: it has nothing of its own yet
             raise
         self.handover = handover
         self.active = False

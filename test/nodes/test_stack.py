@@ -10,7 +10,9 @@ from sparseoccvla_ros.msg import OccupancyQueries
 from sparseoccvla_ros.nodes import perception as perception_module
 from sparseoccvla_ros.nodes import planner as planner_module
 from sparseoccvla_ros.nodes.conversions.basic import stamp_ns_from
+from sparseoccvla_ros.nodes.perception import PerceptionNode
 from sparseoccvla_ros.nodes.planner import PlannerNode
+from sparseoccvla_ros.nodes.reasoning import ReasoningNode
 
 
 @pytest.fixture
@@ -135,6 +137,12 @@ def test_a_node_that_cannot_be_configured_leaves_nothing_behind(start_stack):
     finally:
         node.release()
         node.destroy_node()
+
+
+@pytest.mark.parametrize('kind', [PerceptionNode, ReasoningNode, PlannerNode])
+def test_a_node_refused_for_a_parameter_says_so_and_is_gone(kind):
+    with pytest.raises(ValueError, match="pose_source is 'gps'; expected one of odometry, tf"):
+        kind(parameter_overrides=[Parameter('pose_source', value='gps')])
 
 
 def test_a_wrong_parameter_ends_the_process_with_the_value():

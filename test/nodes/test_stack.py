@@ -1,5 +1,7 @@
 """The composed process: what is handed over is the very object, and nothing is serialized for nobody."""
 
+import time
+
 import numpy as np
 import pytest
 import rclpy
@@ -95,10 +97,22 @@ def test_scenes_flow_with_memory_and_one_trajectory_each(start_stack):
     assert last.chosen == -1 or last.candidates[last.chosen].command == last.command == 2
 
 
-def test_an_inactive_stack_takes_nothing_in(start_stack):
+def test_an_inactive_stack_takes_nothing_in(start_stack, monkeypatch):
+    seen = []
+    original = PerceptionNode._on_image
+
+    def on_image(self, camera, message):
+        original(self, camera, message)
+        seen.append(camera)
+
+    monkeypatch.setattr(PerceptionNode, '_on_image', on_image)
     stack = start_stack(activate=False)
     stack.rig.calibrate()
     stack.rig.cycle(0)
+    end_s = time.monotonic() + 10.0
+    while len(seen) < 6 and time.monotonic() < end_s:
+        time.sleep(0.01)
+    assert len(seen) == 6, 'the images of the first cycle have come and gone'
     assert not stack.rig.statuses
     for node in stack.nodes.values():
         assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS

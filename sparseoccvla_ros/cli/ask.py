@@ -33,10 +33,10 @@ def ask(
                 answer = ask_streaming(
                     question, stamp, conversation, wait, lambda text: print(text, end='', flush=True)
                 )
-                print()
+                print('\n' if answer.generated_tokens else '', end='')
             else:
                 answer = ask_once(question, stamp, conversation, wait)
-                print(answer.answer)
+                print(f'{answer.answer}\n' if answer.answer else '', end='')
     except StackUnreachableError as error:
         errors.print(f'error: {error}', style='red')
         raise typer.Exit(FAILED) from error
@@ -51,7 +51,3 @@ def ask(
         f'first token {answer.first_token_ms:.0f} ms, total {answer.total_ms:.0f} ms',
         style='dim',
     )
-
-
-def _show_text(text: str) -> None:
-    print(text, end='', flush=True)

@@ -7,8 +7,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sparseoccvla_ros.resources import share_path
-
 FAILED, USER_ERROR = 1, 2
 
 
@@ -21,17 +19,16 @@ def up(
     """Start perception, reasoning and planner and show their logs until Ctrl-C.
 
     They live in the ROS domain of this shell (ROS_DOMAIN_ID). If one of the processes ends, the others are stopped and
-    the exit code is 1; after Ctrl-C or SIGTERM it is 0. Wrong parameters give 2.
+    the exit code is 1; after Ctrl-C or SIGTERM it is 0. An unreadable file or an unknown parameter gives 2.
     """
     # imported here: `sparseoccvla --help` and the commands for training machines must work without ROS
-    from sparseoccvla_ros.nodes.processes import resolve_parameters, run_in_foreground, stack_commands, write_parameters
+    from sparseoccvla_ros.nodes.processes import overlay_parameters, run_in_foreground, stack_commands, write_parameters
 
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
-    layers = [share_path('config/stack.yaml'), *([params] if params is not None else [])]
     with tempfile.TemporaryDirectory(prefix='sparseoccvla_up_') as folder:
         file = Path(folder, 'params.yaml')
         try:
-            write_parameters(resolve_parameters(layers), file)
+            write_parameters(overlay_parameters([params] if params is not None else []), file)
         except (ValueError, OSError) as error:
             console.print(f'error: {error}', style='red')
             raise typer.Exit(USER_ERROR) from error

@@ -182,8 +182,8 @@ class ManagedNode(LifecycleNode):
         now_s = self.steady_s()
         if now_s - self._logged_s.get(reason, -LOG_PERIOD_S) >= LOG_PERIOD_S:  # rclpy throttles per line of code only
             self._logged_s[reason] = now_s
-            text = f'{reason}: {detail}' if detail else reason
-            self.get_logger().warning(f'{text} ({times} times)')
+            text = f'{reason} (no. {times})'
+            self.get_logger().warning(f'{text}: {detail}' if detail else text)
 
     def diagnostic(self, concern: str, problem: str, values: dict[str, Any]) -> DiagnosticStatus:
         """A DiagnosticStatus: WARN with ``problem`` if there is one, else OK."""

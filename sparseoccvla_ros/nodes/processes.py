@@ -13,11 +13,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
 import yaml
+
+from sparseoccvla_ros.resources import share_path
 
 NODES = ('perception', 'reasoning', 'planner')
 DOMAINS = range(1, 101)
@@ -57,6 +60,23 @@ def resolve_parameters(layers: Sequence[Path | Mapping[str, Mapping[str, Any]]])
                 raise ValueError(f'{layer}: parameters of {key!r}; the stack has {", ".join(NODES)} (or /** for all)')
             for node in NODES if name == '**' else (name,):
                 resolved[node].update(entries[key])
+    return resolved
+
+
+def overlay_parameters(overlays: Sequence[Path | Mapping[str, Mapping[str, Any]]]) -> Parameters:
+    """Parameters of the stack: ``config/stack.yaml``, which names every one there is, with overlays on it.
+
+    Raises:
+        ValueError: as :func:`resolve_parameters`, or a name that no node has, which ROS would ignore silently.
+        OSError: a file cannot be read.
+    """
+    shipped = share_path('config/stack.yaml')
+    known = {name for values in resolve_parameters([shipped]).values() for name in values}
+    resolved = resolve_parameters([shipped, *overlays])
+    for node, values in resolved.items():
+        for name in values.keys() - known:
+            close = ', '.join(get_close_matches(name, known)) or 'see config/stack.yaml'
+            raise ValueError(f'{node} has no parameter {name!r}; did you mean: {close}?')
     return resolved
 
 

@@ -223,7 +223,8 @@ class _Run:
                 self._player.publish(image)
             self._wait_for_set(number)
             self._tell_progress(number)
-            self.answers += [self._ask(question) for question in asked.get(number, [])]
+            for question in asked.get(number, []):
+                self._ask(question)
 
     def _play_in_time(self) -> None:
         asked = self._questions_by_set()
@@ -245,8 +246,9 @@ class _Run:
         self._session.wait_until(lambda: self._is_done(last_ns), SETTLE_TIMEOUT_S, self._check)
         for question, future in pending:
             response = self._session.result_of(future, ANSWER_TIMEOUT_S, self._check)
-            self.answers.append(answer_record(question, response))
-        self.answers += [self._ask(question) for question in at_the_end]
+            self._keep(answer_record(question, response))
+        for question in at_the_end:
+            self._ask(question)
 
     def _run_dry(self) -> None:
         """Wait until nothing has come for a while: forecasts and markers may follow the trajectory."""
@@ -271,10 +273,13 @@ class _Run:
         accepted = self._accepted.get(stamp_ns)
         return accepted is False or (accepted is True and stamp_ns in self._received_s)
 
-    def _ask(self, question: str) -> AnswerRecord:
-        answer = self._client.ask(question, MATCH_TIMEOUT_S, self._check)
-        self._progress(f'asked {question!r}: {answer.answer if answer.success else "no answer: " + answer.message}')
-        return answer
+    def _ask(self, question: str) -> None:
+        self._keep(self._client.ask(question, MATCH_TIMEOUT_S, self._check))
+
+    def _keep(self, answer: AnswerRecord) -> None:
+        self.answers.append(answer)
+        said = answer.answer if answer.success else f'no answer: {answer.message}'
+        self._progress(f'asked {answer.question!r}: {said}')
 
     def _questions_by_set(self) -> dict[int, list[str]]:
         asked: dict[int, list[str]] = {}

@@ -10,8 +10,7 @@ from typing import Any
 
 from sparseoccvla_ros.data.topics import TopicPreset
 from sparseoccvla_ros.evaluation.bag_input import CameraSettings
-from sparseoccvla_ros.nodes.processes import Parameters, resolve_parameters
-from sparseoccvla_ros.resources import share_path
+from sparseoccvla_ros.nodes.processes import Parameters, overlay_parameters
 
 OUTPUTS, LOGS, PARAMETERS, SUMMARY, REPORT = 'outputs', 'logs', 'params.yaml', 'summary.json', 'report.html'
 OWN_NAMES = frozenset({OUTPUTS, LOGS, PARAMETERS, SUMMARY, REPORT})
@@ -70,8 +69,7 @@ def stack_parameters(options: ReplayOptions, preset: TopicPreset) -> Parameters:
         'camera_info_topic': preset.camera_info,
         'tf_static_topic': preset.tf_static,
     }
-    layers: list[Path | Mapping[str, Mapping[str, Any]]] = [share_path('config/stack.yaml')]
-    layers += [LOCKSTEP_PARAMETERS] if options.rate == 0 else []
+    layers: list[Path | Mapping[str, Mapping[str, Any]]] = [LOCKSTEP_PARAMETERS] if options.rate == 0 else []
     layers += [options.params] if options.params is not None else []
     layers += [
         {
@@ -81,7 +79,7 @@ def stack_parameters(options: ReplayOptions, preset: TopicPreset) -> Parameters:
             'planner': {**pose, **frames},
         }
     ]
-    return resolve_parameters(layers)
+    return overlay_parameters(layers)
 
 
 def camera_settings(parameters: Parameters) -> CameraSettings:

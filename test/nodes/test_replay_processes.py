@@ -15,6 +15,7 @@ from sparseoccvla_ros.nodes.processes import (
     StackProcesses,
     free_domain,
     local_environment,
+    overlay_parameters,
     resolve_parameters,
     stack_commands,
     write_parameters,
@@ -211,6 +212,14 @@ def test_the_shipped_file_survives_writing_and_reading(tmp_path):
     assert resolve_parameters([tmp_path / 'params.yaml']) == shipped
     assert '&' not in (tmp_path / 'params.yaml').read_text()  # rcl reads no YAML anchors
     assert shipped['perception']['reference_camera'] == 'CAM_FRONT'
+
+
+def test_a_misspelt_parameter_is_refused_with_the_likely_one(tmp_path):
+    (tmp_path / 'own.yaml').write_text('planner: {ros__parameters: {deadlines_s: 3.0}}')
+    with pytest.raises(ValueError, match="planner has no parameter 'deadlines_s'; did you mean: deadline_s"):
+        overlay_parameters([tmp_path / 'own.yaml'])
+    parameters = overlay_parameters([{'/**': {'min_cameras': 3}}])
+    assert parameters['perception']['min_cameras'] == 3
 
 
 def test_commands_start_one_process_or_three(tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,13 +76,13 @@ class _CameraSetFilter:
         for camera, upstream in by_camera.items():
             self.input_connections[camera] = upstream.registerCallback(self._receive, camera)
 
+    @abstractmethod
     def add(self, camera: str, message: Any) -> None:
         """Take one message (with a header) of a camera.
 
         Raises:
             ValueError: the camera is not in the rig.
         """
-        raise NotImplementedError
 
     def destroy(self) -> None:
         """Stop: no callback is called any more, what waits is dropped."""

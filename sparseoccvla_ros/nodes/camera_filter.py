@@ -176,12 +176,6 @@ class CameraFilter(_CameraSetFilter):
                 self._file(camera_set)
         self._deliver()
 
-    def reset(self) -> None:
-        """Forget what waits and what was learned."""
-        with self._lock:
-            self._synchronizer.reset()
-            self._outbox.clear()
-
     def destroy(self) -> None:
         """Stop the timer and the callbacks."""
         self._node.destroy_timer(self._timer)

@@ -62,10 +62,6 @@ class PerceptionEngine:
         """The temporal memory: its size, and how often it was cleared and why."""
         return self._ring
 
-    def reset(self) -> None:
-        """Forget earlier frames (clock jump, deactivation)."""
-        self._ring.clear()
-
     def process(self, view: SurroundView) -> SceneQueries:
         """Compute the queries of one scene.
 

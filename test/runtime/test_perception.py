@@ -145,13 +145,6 @@ def test_gaps_and_jumps_clear_the_memory(config, cpu, second_s, reason):
     assert engine.memory.clears == {reason: 1}
 
 
-def test_reset_forgets(config, cpu):
-    _, engine = recording_engine(config, cpu)
-    engine.process(surround(0.0))
-    engine.reset()
-    assert not engine.process(surround(0.5)).temporal
-
-
 def test_non_finite_output_is_an_error_and_clears_the_memory(config, cpu):
     model, engine = recording_engine(config, cpu)
     engine.process(surround(0.0))

@@ -51,6 +51,7 @@ MATCH_TIMEOUT_S = 20.0
 #: After the last message of the bag, and after the last trajectory.
 SETTLE_TIMEOUT_S = 15.0
 QUIET_S = 0.3
+READER_LEAD_S = 1.0
 ODOMETRY_LEAD_S = 0.005
 DIAGNOSTICS = '/diagnostics'
 #: Nodes of the stack that read what another process of it publishes.
@@ -192,6 +193,8 @@ class _Run:
         # Discovery is not symmetric: a node publishes to nobody until it knows its readers, and only it can tell.
         if not self._session.wait_until(lambda: not self._unread(), MATCH_TIMEOUT_S, self._check):
             raise ReplayError(f'the stack does not know all readers of {", ".join(self._unread())}')
+        # The readers' side of a match follows the writer's, and volatile data that comes in between is lost.
+        time.sleep(READER_LEAD_S)
         waited_s = time.monotonic() - begin_s
         self._progress(f'stack active after {waited_s:.1f} s: {self.model["name"]}, {self.model["weights"]}')
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
 import numpy as np
 
 CLASS_NAMES = (
@@ -24,6 +28,8 @@ CLASS_NAMES = (
     'vegetation',
 )
 FREE = 17
+#: A voxel that nobody labelled.
+UNLABELLED = 255
 #: Classes a vehicle drives on; everything else that is occupied is an obstacle.
 GROUND_CLASSES = (11, 12, 13, 14)
 
@@ -55,3 +61,44 @@ PALETTE_RGB = np.array(
     ],
     dtype=np.uint8,
 )
+
+
+class Occ3DError(ValueError):
+    """A label file is missing or is not what Occ3D says."""
+
+
+@dataclass(frozen=True)
+class OccupancyLabels:
+    """Labels of a keyframe in the ego frame at the keyframe's time, uint8 [200, 200, 16] indexed x, y, z.
+
+    ``semantics`` 0..16, :data:`FREE`, or 255 (not labelled). ``mask_camera`` and ``mask_lidar`` are 0 or 1: whether a
+    camera or the LiDAR observes the voxel; None where the data set has no such mask.
+    """
+
+    semantics: np.ndarray
+    mask_camera: np.ndarray | None
+    mask_lidar: np.ndarray | None
+
+
+def load_labels(gts_root: Path, scene_name: str, sample_token: str) -> OccupancyLabels:
+    """Read ``<gts_root>/<scene_name>/<sample_token>/labels.npz``.
+
+    Raises:
+        Occ3DError: no such file, no ``semantics`` in it, or an array of another shape or with other values.
+    """
+    path = gts_root / scene_name / sample_token / 'labels.npz'
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in ('semantics', 'mask_camera', 'mask_lidar') if name in stored.files}
+    except (OSError, ValueError, BadZipFile) as error:
+        raise Occ3DError(f'cannot read labels {path}: {error}') from error
+    if 'semantics' not in arrays:
+        raise Occ3DError(f'{path} has no semantics')
+    for name, array in arrays.items():
+        if array.shape != GRID_SHAPE:
+            raise Occ3DError(f'{path}: {name} is {array.shape}, expected {GRID_SHAPE}')
+        if name != 'semantics':
+            arrays[name] = (array != 0).astype(np.uint8)
+        elif not (((array >= 0) & (array <= FREE)) | (array == UNLABELLED)).all():
+            raise Occ3DError(f'{path}: semantics beyond 0..{FREE} and {UNLABELLED}: {np.unique(array)}')
+    return OccupancyLabels(arrays['semantics'].astype(np.uint8), arrays.get('mask_camera'), arrays.get('mask_lidar'))

@@ -75,6 +75,14 @@ class SpaceConfig:
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise ValueError(f'space.classes must be distinct names, got {self.classes}')
 
+    @property
+    def grid_shape(self) -> tuple[int, int, int]:
+        """Voxels along x, y and z."""
+        x, y, z = (
+            round((high - low) / self.voxel_m) for low, high in zip(self.range_m[:3], self.range_m[3:], strict=True)
+        )
+        return x, y, z
+
 
 @dataclass(frozen=True)
 class BackboneConfig:
@@ -101,7 +109,7 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The occupancy encoder. The last four fields name what released OPUS checkpoints do differently."""
+    """The occupancy encoder. The last four fields name what released OPUS checkpoints were trained with instead."""
 
     queries: int = 300
     width: int = 128
@@ -125,6 +133,10 @@ class EncoderConfig:
     #: A point that several cameras see. 'central': the camera where it lies farthest from the image border, whatever
     #: the order of the cameras. 'first': the first of the rig's order, as in released OPUS checkpoints.
     shared_points: Literal['central', 'first'] = 'central'
+    #: The spread of a query's points, which its sampling offsets are measured in. 'floored': the deviation, at least
+    #: `offset_scale_m` along every axis, so that a query looks around itself from the first layer on. 'unbiased': the
+    #: deviation with divisor n - 1, zero for one point, as in released OPUS checkpoints.
+    spread: Literal['floored', 'unbiased'] = 'floored'
 
     def __post_init__(self) -> None:
         _require_positive(

@@ -41,6 +41,7 @@ class AdaptiveSampling(nn.Module):
         self.groups, self.points, self.levels = config.groups, config.sample_points, levels
         self.order: Literal['group', 'opus'] = config.level_weights
         self.rule = rule
+        self.floor_m = config.offset_scale_m if config.spread == 'floored' else None
         self.sampling_offset = nn.Linear(config.width, config.groups * config.sample_points * 3)
         self.scale_weights = nn.Linear(config.width, config.groups * config.sample_points * levels)
         # an untrained query looks at fixed places within twice its spread
@@ -54,10 +55,8 @@ class AdaptiveSampling(nn.Module):
         B, Q, _ = query.shape
         G, P, T = self.groups, self.points, self.rule.frames
         centre_m = points_m.mean(dim=2, keepdim=True)
-        # the unbiased deviation of one point is not a number: its offsets do nothing
-        spread_m = points_m.std(dim=2, keepdim=True) if points_m.shape[2] > 1 else torch.zeros_like(centre_m)
         offset = self.sampling_offset(query).view(B, Q, G * P, 3)
-        places_m = (centre_m + offset * spread_m).view(B, Q * G * P, 3)
+        places_m = (centre_m + offset * self.spread_m(points_m)).view(B, Q * G * P, 3)
         choice = choose_views(places_m, image_from_ego, view_mask, self.rule)
         weights = self.scale_weights(query).view(B, Q, G, P, self.levels).softmax(-1)
         if self.order == 'opus':
@@ -66,6 +65,14 @@ class AdaptiveSampling(nn.Module):
         else:
             weights = weights[:, None].expand(-1, T, -1, -1, -1, -1)
         return sample(table, choice, weights).to(query.dtype)
+
+    def spread_m(self, points_m: Tensor) -> Tensor:
+        """Unit of the offsets of points [B, Q, P, 3], along each axis: [B, Q, 1, 3], metres."""
+        if self.floor_m is not None:
+            return points_m.std(dim=2, keepdim=True, correction=0).clamp(min=self.floor_m)
+        if points_m.shape[2] > 1:
+            return points_m.std(dim=2, keepdim=True)
+        return torch.zeros_like(points_m)  # the unbiased deviation of one point is not a number
 
 
 class AdaptiveMixing(nn.Module):

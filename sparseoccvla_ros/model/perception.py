@@ -29,20 +29,3 @@ class OccupancyPerception(nn.Module):
     def encode(self, levels: tuple[Tensor, ...], image_from_ego: Tensor, view_mask: Tensor) -> EncoderOutput:
         """See :meth:`OccupancyEncoder.forward`."""
         return self.encoder(levels, image_from_ego, view_mask)
-
-    def decode_points(self, output: EncoderOutput, score_threshold: float) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Occupied points of the last layer, one entry per sample.
-
-        Args:
-            output: of :meth:`encode`.
-            score_threshold: least probability of a point's best class, 0..1.
-
-        Returns:
-            per sample: points [M, 3] metres, ego frame, inside the range; labels int64 [M]; scores [M].
-        """
-        scores, labels = output.logits[-1].sigmoid().flatten(1, 2).max(dim=-1)  # [B, Q * P]
-        points_m = output.points_m[-1].flatten(1, 2)
-        low_m = self.encoder.low_m.to(points_m.dtype)
-        high_m = low_m + self.encoder.size_m.to(points_m.dtype)
-        keep = (scores > score_threshold) & ((points_m >= low_m) & (points_m < high_m)).all(-1)
-        return [(points_m[b][k], labels[b][k], scores[b][k]) for b, k in enumerate(keep.unbind())]

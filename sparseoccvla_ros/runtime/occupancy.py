@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
+from sparseoccvla_ros.model.config import SpaceConfig
+from sparseoccvla_ros.model.occupancy_decoding import occupied_points
 from sparseoccvla_ros.runtime.scene import OccupancyPoints
 
 
-def occupied_points(
-    points_m: torch.Tensor, logits: torch.Tensor, range_m: Sequence[float], score_threshold: float
+def scene_points(
+    points_m: torch.Tensor, logits: torch.Tensor, space: SpaceConfig, score_threshold: float
 ) -> OccupancyPoints:
-    """Points whose best class is likely enough and that lie inside the labelled space.
-
-    The rule is the one of ``OccupancyPerception.decode_points``; the forecast comes from another part of the model.
-
-    Args:
-        points_m: [..., 3] in the ego frame.
-        logits: [..., K], one per class, same leading shape.
-        range_m: x0, y0, z0, x1, y1, z1; the upper ends do not belong to it.
-        score_threshold: least probability of the best class, 0..1.
-    """
-    points_m = points_m.float().reshape(-1, 3)
-    scores, labels = logits.float().sigmoid().reshape(-1, logits.shape[-1]).max(dim=-1)
-    low, high = points_m.new_tensor(range_m[:3]), points_m.new_tensor(range_m[3:])
-    keep = (scores > score_threshold) & ((points_m >= low) & (points_m < high)).all(dim=-1)
+    """The one scene of a batch of one, for what is published; the rule is that of :func:`occupied_points`."""
+    ((points, labels, scores),) = occupied_points(points_m.float(), logits.float(), space, score_threshold)
     return OccupancyPoints(
-        points_ego=points_m[keep].cpu().numpy(),
-        labels=labels[keep].to(torch.uint8).cpu().numpy(),
-        scores=scores[keep].cpu().numpy(),
+        points_ego=points.cpu().numpy(), labels=labels.to(torch.uint8).cpu().numpy(), scores=scores.cpu().numpy()
     )

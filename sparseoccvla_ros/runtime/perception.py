@@ -7,14 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sparseoccvla_ros.geometry import image_from_ego, inverse
+from sparseoccvla_ros.geometry import inverse
 from sparseoccvla_ros.model.config import VLAConfig
 from sparseoccvla_ros.model.perception import EncoderOutput, OccupancyPerception
 from sparseoccvla_ros.runtime.finite import NonFiniteOutput, require_finite
 from sparseoccvla_ros.runtime.memory import FeatureRing, FrameFeatures
-from sparseoccvla_ros.runtime.scene import OccupancyPoints, SceneQueries
+from sparseoccvla_ros.runtime.occupancy import scene_points
+from sparseoccvla_ros.runtime.scene import SceneQueries
 from sparseoccvla_ros.runtime.timing import StageTimer
 from sparseoccvla_ros.sensors.camera import SurroundView
+from sparseoccvla_ros.sensors.projection import view_projections
 
 Array = np.ndarray
 
@@ -78,17 +80,14 @@ class PerceptionEngine:
         with torch.inference_mode():
             with timer.stage('backbone'):
                 levels = self._extract(view)
-            image_from_current, view_mask = self._projections(view)
+            image_from_current, view_mask = view_projections(view, self.cameras)
             with timer.stage('encoder'):
                 output, temporal = self._encode(view, levels, image_from_current, view_mask)
                 features, positions_ego = output.features[0].float(), output.positions_m[0].float()
                 scores = output.logits[-1][0].float().sigmoid().amax(dim=(1, 2))
             with timer.stage('decode_points'):
-                points, labels, point_scores = self._model.decode_points(output, self._score_threshold)[0]
-                occupancy = OccupancyPoints(
-                    points_ego=points.float().cpu().numpy(),
-                    labels=labels.to(torch.uint8).cpu().numpy(),
-                    scores=point_scores.float().cpu().numpy(),
+                occupancy = scene_points(
+                    output.points_m[-1], output.logits[-1], self._config.space, self._score_threshold
                 )
         try:
             require_finite('perception', features, positions_ego, scores)
@@ -136,19 +135,6 @@ class PerceptionEngine:
 
     def _slots(self, view: SurroundView) -> list[int]:
         return [self.cameras.index(camera.name) for camera in view.views]
-
-    def _projections(self, view: SurroundView) -> tuple[Array, Array]:
-        """``image_from_ego`` float64 [N, 4, 4] for the ego frame at the reference time, and the view mask [N]."""
-        projections = np.tile(np.eye(4), (len(self.cameras), 1, 1))
-        view_mask = np.zeros(len(self.cameras), dtype=bool)
-        for slot, camera in zip(self._slots(view), view.views, strict=True):
-            camera_from_ego = inverse(camera.ego_from_camera)
-            if view.odom_from_ego is not None and camera.odom_from_ego is not None:
-                # From the ego frame at the reference time into the ego frame at the image's own time.
-                camera_from_ego = camera_from_ego @ inverse(camera.odom_from_ego) @ view.odom_from_ego
-            projections[slot] = image_from_ego(camera.intrinsics_px, camera_from_ego)
-            view_mask[slot] = True
-        return projections, view_mask
 
     def _encode(
         self, view: SurroundView, levels: tuple[torch.Tensor, ...], image_from_current: Array, view_mask: Array

@@ -16,7 +16,7 @@ from sparseoccvla_ros.runtime.answering import AnswerContext, AnswerJob
 from sparseoccvla_ros.runtime.conversation import Conversations
 from sparseoccvla_ros.runtime.decoding import AllowedTokens
 from sparseoccvla_ros.runtime.finite import require_finite
-from sparseoccvla_ros.runtime.occupancy import occupied_points
+from sparseoccvla_ros.runtime.occupancy import scene_points
 from sparseoccvla_ros.runtime.prefix import PrefixCache, ScenePrefix
 from sparseoccvla_ros.runtime.questions import Answer, PendingAnswer, Question, QuestionLimits, QuestionRefused, checked
 from sparseoccvla_ros.runtime.scene import OccupancyPoints, SceneQueries, SceneReasoning
@@ -249,7 +249,7 @@ class ReasoningEngine:
         for points_m, logits in horizons:
             require_finite('forecaster', points_m, logits)
         return tuple(
-            (horizon_s, occupied_points(points_m[0], logits[0], self._config.space.range_m, self._score_threshold))
+            (horizon_s, scene_points(points_m, logits, self._config.space, self._score_threshold))
             for horizon_s, (points_m, logits) in zip(self._config.forecaster.horizons_s, horizons, strict=True)
         )
 

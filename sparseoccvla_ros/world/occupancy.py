@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparseoccvla_ros.data.occ3d import FREE, GRID_SHAPE, RANGE_M, VOXEL_M
+from sparseoccvla_ros.data.occ3d import FREE, GRID_SHAPE, GROUND_CLASSES, RANGE_M, VOXEL_M, OccupancyLabels
 from sparseoccvla_ros.geometry import inverse, transform_points
 from sparseoccvla_ros.sensors.camera import PinholeCamera
 from sparseoccvla_ros.world.render import Renderer
@@ -22,15 +22,6 @@ SEEN_BEHIND_M = 0.5 * VOXEL_M * 3.0**0.5
 CANDIDATE_MARGIN_M = 1.5
 #: Pixels of each of the four quarter views that stand for the LiDAR.
 LIDAR_VIEW_PX = 256
-
-
-@dataclass(frozen=True)
-class OccupancyLabels:
-    """Occ3D-nuScenes labels in the ego frame, uint8 [200, 200, 16]: ``semantics`` 0..17 (17 free), masks 0 or 1."""
-
-    semantics: np.ndarray
-    mask_camera: np.ndarray
-    mask_lidar: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -88,7 +79,11 @@ class OccupancyLabeller:
                 depth_m = 1.0 / hits.inverse_depth
             seen = (view.forward_m - depth_m[view.row, view.column]) * view.ray <= SEEN_BEHIND_M
             mask_lidar.reshape(-1)[view.index[seen]] = 1
-        return OccupancyLabels(self._semantics(world_from_ego, poses), mask_camera, mask_lidar)
+        semantics = self._semantics(world_from_ego, poses)
+        # Occ3D's labels come from LiDAR returns: the inside of a building is not occupied there, it is not known
+        solid = (semantics != FREE) & ~np.isin(semantics, GROUND_CLASSES)
+        semantics[_enclosed(solid) & (mask_camera == 0) & (mask_lidar == 0)] = FREE
+        return OccupancyLabels(semantics, mask_camera, mask_lidar)
 
     def _semantics(self, world_from_ego: np.ndarray, poses: np.ndarray) -> np.ndarray:
         scene = self._renderer.scene
@@ -105,6 +100,16 @@ class OccupancyLabeller:
                     for solid in thing.shape.solids:
                         _fill(semantics, solid, ego_from_world @ pose, thing.shape.label)
         return semantics
+
+
+def _enclosed(solid: np.ndarray) -> np.ndarray:
+    """Solid voxels [X, Y, Z] with solid neighbours at every side and above; what lies beyond the grid counts as solid,
+    what lies below does not matter.
+    """
+    around = np.pad(solid, ((1, 1), (1, 1), (0, 1)), constant_values=True)
+    along_x = around[:-2, 1:-1, :-1] & around[2:, 1:-1, :-1]
+    along_y = around[1:-1, :-2, :-1] & around[1:-1, 2:, :-1]
+    return solid & along_x & along_y & around[1:-1, 1:-1, 1:]
 
 
 def _candidates(camera: PinholeCamera, centres_m: np.ndarray) -> _Candidates:

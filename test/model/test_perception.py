@@ -129,21 +129,6 @@ def test_points_learn_from_their_own_layer_only(perception, ring, levels_of):
     perception.zero_grad()
 
 
-def test_decode_points(perception):
-    """Best class over the threshold, inside the range, per sample."""
-    points_m = torch.tensor([[0.0, 0.0, 0.0], [39.9, -39.9, 5.3], [40.0, 0.0, 0.0], [1.0, 2.0, 3.0]]).view(1, 2, 2, 3)
-    logits = torch.full((1, 2, 2, 17), -9.0)
-    logits[0, 0, 0, 4], logits[0, 0, 1, 16], logits[0, 1, 0, 1], logits[0, 1, 1, 2] = 2.0, 0.1, 9.0, -1.0
-    output = EncoderOutput(
-        torch.zeros(2, 2, 32), (points_m.repeat(2, 1, 1, 1),), (torch.cat([logits, torch.full_like(logits, -9.0)]),)
-    )
-    (points, labels, scores), empty = perception.decode_points(output, 0.5)
-    assert points.tolist() == points_m[0, 0].tolist()
-    assert labels.tolist() == [4, 16]
-    torch.testing.assert_close(scores, torch.tensor([2.0, 0.1]).sigmoid())
-    assert [tuple(part.shape) for part in empty] == [(0, 3), (0,), (0,)]
-
-
 def test_wrong_shapes_are_refused(perception, ring, levels_of):
     with pytest.raises(ValueError, match=r'encoder of 2 frames got features of \[B, V\] \(1, 11\)'):
         encode(perception, levels_of(11, 16), ring(11, 1))

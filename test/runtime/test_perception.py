@@ -67,9 +67,6 @@ class Recorder:
         points, logits = torch.zeros(1, 2, 1, 3), torch.zeros(1, 2, 1, 17)
         return EncoderOutput(torch.full((1, 2, 4), self.features), (points,), (logits,))
 
-    def decode_points(self, output, score_threshold):
-        return [(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long), torch.zeros(0))]
-
 
 def recording_engine(config, cpu, **recorder):
     model = Recorder(**recorder)

@@ -1,0 +1,114 @@
+"""Keyframes of a nuScenes-layout data set as the model takes them, by the code that also runs on the car."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparseoccvla_ros.data.nuscenes import LIDAR, NuScenesError, Sample, SensorFrame
+from sparseoccvla_ros.geometry import inverse
+from sparseoccvla_ros.sensors.camera import CameraView, SurroundView
+from sparseoccvla_ros.sensors.decode import CameraFault, decode_compressed
+from sparseoccvla_ros.sensors.preprocess import ImageFit
+from sparseoccvla_ros.sensors.projection import view_projections
+
+
+def keyframe_view(sample: Sample, cameras: Sequence[str], width_px: int, height_px: int) -> SurroundView:
+    """Images of a keyframe, fitted to the network's size, with the ego frame that its labels are in.
+
+    Occ3D's labels, like nuScenes' boxes in the ego frame, belong to the vehicle's pose at the LiDAR's time, so that is
+    the reference pose here; without a LiDAR it is that of the sensor nearest to the sample's time. "odom" is the map.
+
+    Args:
+        sample: the keyframe.
+        cameras: names of the rig's cameras, in the order of the model's slots.
+        width_px, height_px: size of the network's images.
+
+    Returns:
+        the set; a camera without a frame, or whose file cannot be used, is in ``missing`` with its reason.
+
+    Raises:
+        NuScenesError: the sample has no sensor at all.
+    """
+    if not sample.sensors:
+        raise NuScenesError(f'sample {sample.token} has no key frame of any sensor')
+    reference = sample.sensors.get(LIDAR) or min(
+        sample.sensors.values(), key=lambda frame: abs(frame.stamp_ns - sample.stamp_ns)
+    )
+    views, missing = [], {}
+    for name in cameras:
+        frame = sample.sensors.get(name)
+        if frame is None:
+            missing[name] = 'no_frame'
+            continue
+        try:
+            views.append(camera_view(frame, width_px, height_px))
+        except CameraFault as fault:
+            missing[name] = fault.reason
+        except NuScenesError:
+            missing[name] = 'unreadable_file'
+    return SurroundView(sample.stamp_ns, reference.global_from_ego, tuple(views), missing)
+
+
+def camera_view(frame: SensorFrame, width_px: int, height_px: int) -> CameraView:
+    """One camera's image fitted to the network's size.
+
+    Raises:
+        CameraFault: the image or its calibration cannot be used.
+        NuScenesError: the file is missing or not readable.
+    """
+    if frame.intrinsics_px is None:
+        raise CameraFault('no_calibration', f'{frame.channel} has no intrinsics')
+    fit = ImageFit.to(frame.width_px, frame.height_px, width_px, height_px)
+    image = fit.apply(decode_compressed(frame.read_bytes(), reduce=fit.decode_reduction))
+    return CameraView(
+        frame.channel,
+        frame.stamp_ns,
+        image,
+        fit.intrinsics(frame.intrinsics_px),
+        frame.ego_from_sensor,
+        frame.global_from_ego,
+    )
+
+
+@dataclass(frozen=True)
+class EncoderInputs:
+    """One training sample's cameras: V = T x N views, frame-major, the current frame first.
+
+    ``images`` uint8 [V, H, W, 3] RGB (zero where a camera is missing), ``image_from_ego`` float32 [V, 4, 4] from the
+    current ego frame, ``view_mask`` bool [V].
+    """
+
+    images: np.ndarray
+    image_from_ego: np.ndarray
+    view_mask: np.ndarray
+
+
+def encoder_inputs(
+    frames: Sequence[SurroundView | None], cameras: Sequence[str], width_px: int, height_px: int
+) -> EncoderInputs:
+    """Put a frame and the earlier ones side by side; None stands for a frame that is not there.
+
+    Raises:
+        ValueError: the current frame is None or has no pose.
+    """
+    current = frames[0] if frames else None
+    if current is None or current.odom_from_ego is None:
+        raise ValueError('the current frame and its pose must be there')
+    images = np.zeros((len(frames), len(cameras), height_px, width_px, 3), dtype=np.uint8)
+    projections = np.tile(np.eye(4), (len(frames), len(cameras), 1, 1))
+    view_mask = np.zeros((len(frames), len(cameras)), dtype=bool)
+    for slot, frame in enumerate(frames):
+        if frame is None or frame.odom_from_ego is None:
+            continue
+        for camera in frame.views:
+            images[slot, cameras.index(camera.name)] = camera.image
+        image_from_own_ego, view_mask[slot] = view_projections(frame, cameras)
+        projections[slot] = image_from_own_ego @ inverse(frame.odom_from_ego) @ current.odom_from_ego
+    return EncoderInputs(
+        images.reshape(-1, *images.shape[2:]),
+        projections.reshape(-1, 4, 4).astype(np.float32),
+        view_mask.reshape(-1),
+    )

@@ -1,0 +1,212 @@
+"""Supervision of the occupancy encoder: Chamfer distance for the points, nearest-neighbour classes (OPUS, 2409.09350).
+
+Every layer's points, and the queries' initial points, are pulled to the centres of the occupied voxels, and every voxel
+pulls the point nearest to it; each point gets the class of the voxel nearest to it. Letters: B samples, N = Q x P
+predicted points of a sample, M occupied voxels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparseoccvla_ros.model.config import SpaceConfig
+from sparseoccvla_ros.model.nearest import PointIndex
+from sparseoccvla_ros.model.occupancy_encoder import EncoderOutput
+
+
+@dataclass(frozen=True)
+class OccupancyLossConfig:
+    """Weights of the terms; the defaults are OPUS-T's."""
+
+    #: Weight of each class' column of the class loss.
+    class_weights: tuple[float, ...] = (10, 5, 10, 5, 5, 10, 10, 5, 10, 5, 5, 1, 5, 1, 1, 2, 1)
+    class_loss_weight: float = 2.0
+    focal_gamma: float = 2.0
+    focal_alpha: float = 0.25
+    point_loss_weight: float = 0.5
+    #: Below this distance the point loss is quadratic, metres.
+    point_beta_m: float = 0.2
+    #: A voxel in the camera mask whose nearest point is farther than this is missed, metres; its weight.
+    missed_beyond_m: float = 0.2
+    missed_weight: float = 5.0
+    #: Classes whose voxels in the camera mask weigh at least `rare_weight`.
+    rare_classes: tuple[int, ...] = (0, 2, 5, 8)
+    rare_weight: float = 10.0
+
+    def __post_init__(self) -> None:
+        classes = len(self.class_weights)
+        if classes < 1 or min(self.class_weights) < 0:
+            raise ValueError(f'class_weights must be non-negative, one a class, got {self.class_weights}')
+        if any(not 0 <= label < classes for label in self.rare_classes):
+            raise ValueError(f'rare_classes {self.rare_classes} must be labels below {classes}')
+        if not 0.0 <= self.focal_alpha <= 1.0:
+            raise ValueError(f'focal_alpha must be in 0..1, got {self.focal_alpha}')
+        if self.point_beta_m <= 0:
+            raise ValueError(f'point_beta_m must be positive, got {self.point_beta_m}')
+
+
+@dataclass(frozen=True)
+class OccupiedVoxels:
+    """Ground truth of one sample: ``centres_m`` [M, 3] (ego frame) and ``labels`` int64 [M] of the voxels, and ``seen``
+    bool [M], whether a camera sees them.
+    """
+
+    centres_m: Tensor
+    labels: Tensor
+    seen: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def occupied_voxels(semantics: Tensor, mask_camera: Tensor | None, space: SpaceConfig) -> list[OccupiedVoxels]:
+    """The occupied voxels of each sample, x-major.
+
+    Args:
+        semantics: integers [B, X, Y, Z], 0..K-1 and :data:`~sparseoccvla_ros.data.occ3d.FREE`; other labels (255,
+            unlabelled) are left out.
+        mask_camera: [B, X, Y, Z], non-zero where a camera sees the voxel; None, where a data set has no such mask:
+            every voxel counts as seen.
+        space: of the grid.
+
+    Raises:
+        ValueError: shapes do not belong to ``space``.
+    """
+    low_m = torch.tensor(space.range_m[:3], dtype=torch.float64)
+    if tuple(semantics.shape[1:]) != space.grid_shape:
+        raise ValueError(f'semantics {tuple(semantics.shape)} is not [B, X, Y, Z] with {space.grid_shape} voxels')
+    if mask_camera is not None and mask_camera.shape != semantics.shape:
+        raise ValueError(f'mask_camera {tuple(mask_camera.shape)} differs from semantics {tuple(semantics.shape)}')
+    samples = []
+    for b, grid in enumerate(semantics):
+        index = (grid < len(space.classes)).nonzero()
+        at = tuple(index.unbind(1))
+        centres_m = ((index.double() + 0.5) * space.voxel_m + low_m.to(index.device)).float()
+        seen = torch.ones_like(at[0], dtype=torch.bool) if mask_camera is None else mask_camera[b][at] > 0
+        samples.append(OccupiedVoxels(centres_m, grid[at].long(), seen))
+    return samples
+
+
+class OccupancyLoss:
+    """Loss terms of an encoder's output.
+
+    Args:
+        config: the weights.
+        space: of the labels; its middle is where the distance weight starts from.
+
+    Raises:
+        ValueError: there are not as many class weights as classes.
+    """
+
+    def __init__(self, config: OccupancyLossConfig, space: SpaceConfig) -> None:
+        if len(config.class_weights) != len(space.classes):
+            raise ValueError(f'{len(config.class_weights)} class_weights for {len(space.classes)} classes')
+        self.config = config
+        low, high = torch.tensor(space.range_m[:2]), torch.tensor(space.range_m[3:5])
+        self._middle_m, self._diagonal_m = (low + high) / 2, float((high - low).norm())
+
+    def __call__(
+        self, initial_points_m: Tensor, output: EncoderOutput, truth: Sequence[OccupiedVoxels]
+    ) -> dict[str, Tensor]:
+        """All terms, weighted: their sum is what is trained on.
+
+        Args:
+            initial_points_m: [Q, 1, 3], ego frame (``OccupancyEncoder.initial_points_m``).
+            output: of the encoder, B samples.
+            truth: B samples, on the output's device. A sample without any voxel pulls no point; the classes of its
+                points are pushed to zero.
+
+        Returns:
+            ``initial.points``, and per layer i ``layer{i}.points`` and ``layer{i}.classes``, scalars, float32 (float64
+            where the output is).
+
+        Raises:
+            ValueError: B differs, or predicted points are not finite.
+        """
+        B = output.features.shape[0]
+        if len(truth) != B:
+            raise ValueError(f'{len(truth)} samples of ground truth for a batch of {B}')
+        indices = [PointIndex(sample.centres_m) if len(sample) else None for sample in truth]
+        with torch.autocast(output.features.device.type, enabled=False):
+            initial = _at_least_float32(initial_points_m).expand(B, -1, -1, -1).flatten(1, 2)
+            terms = {'initial.points': self._points(initial, truth, indices, self._assign(initial, indices))}
+            for layer, (points, logits) in enumerate(zip(output.points_m, output.logits, strict=True)):
+                points_m, scores = _at_least_float32(points).flatten(1, 2), _at_least_float32(logits).flatten(1, 2)
+                assigned = self._assign(points_m, indices)
+                terms[f'layer{layer}.classes'] = self._classes(scores, truth, assigned)
+                terms[f'layer{layer}.points'] = self._points(points_m, truth, indices, assigned)
+        return terms
+
+    @staticmethod
+    def _assign(points_m: Tensor, indices: Sequence[PointIndex | None]) -> list[Tensor | None]:
+        """Per sample the nearest voxel of each predicted point, int64 [N]."""
+        return [index and index.nearest(points) for points, index in zip(points_m, indices, strict=True)]
+
+    def class_targets(
+        self, voxel_of_point: Tensor | None, voxels: OccupiedVoxels, points: int
+    ) -> tuple[Tensor, Tensor]:
+        """Of one sample: class of each of N points, int64 [N] (K where there is no voxel), and weights [N, K]."""
+        weights = torch.tensor(self.config.class_weights, device=voxels.centres_m.device)
+        if voxel_of_point is None:
+            labels = torch.full((points,), len(weights), device=weights.device)
+            return labels, weights.expand(points, -1)
+        offset_m = voxels.centres_m[voxel_of_point, :2] - self._middle_m.to(weights.device)
+        return voxels.labels[voxel_of_point], weights * (1.0 + offset_m.norm(dim=-1, keepdim=True) / self._diagonal_m)
+
+    def voxel_weights(self, distance_m: Tensor, voxels: OccupiedVoxels) -> Tensor:
+        """Of one sample: weight of each voxel in the point loss, [M], by the distance to its nearest point."""
+        config = self.config
+        weights = torch.ones_like(distance_m)
+        weights[(distance_m > config.missed_beyond_m) & voxels.seen] = config.missed_weight
+        rare = torch.isin(voxels.labels, voxels.labels.new_tensor(config.rare_classes)) & voxels.seen
+        return torch.where(rare, weights.clamp(min=config.rare_weight), weights)
+
+    def _classes(self, logits: Tensor, truth: Sequence[OccupiedVoxels], assigned: Sequence[Tensor | None]) -> Tensor:
+        B, N, K = logits.shape
+        targets = [self.class_targets(a, voxels, N) for a, voxels in zip(assigned, truth, strict=True)]
+        labels, weights = (torch.stack(part) for part in zip(*targets, strict=True))
+        target = F.one_hot(labels, K + 1)[..., :K].to(logits.dtype)
+        loss = focal_loss(logits, target, self.config.focal_gamma, self.config.focal_alpha) * weights
+        return self.config.class_loss_weight * loss.sum() / (B * N)
+
+    def _points(
+        self,
+        points_m: Tensor,
+        truth: Sequence[OccupiedVoxels],
+        indices: Sequence[PointIndex | None],
+        assigned: Sequence[Tensor | None],
+    ) -> Tensor:
+        to_points, to_voxels = points_m.new_zeros(()), points_m.new_zeros(())
+        for points, voxels, index, voxel_of_point in zip(points_m, truth, indices, assigned, strict=True):
+            if index is None:
+                continue
+            nearest = points[PointIndex(points).nearest(voxels.centres_m)]  # [M, 3]
+            centres_m = voxels.centres_m.to(points.dtype)
+            weights = self.voxel_weights((centres_m - nearest.detach()).norm(dim=-1), voxels)
+            to_points = to_points + (self._pull(nearest, centres_m) * weights).sum()
+            to_voxels = to_voxels + self._pull(points, centres_m[voxel_of_point]).sum()
+        voxels_in_all = max(sum(len(voxels) for voxels in truth), 1)
+        mean = to_points / voxels_in_all + to_voxels / (points_m.shape[0] * points_m.shape[1])
+        # without any voxel the graph is kept, so that backward() works
+        return self.config.point_loss_weight * mean + 0.0 * points_m.sum()
+
+    def _pull(self, points_m: Tensor, targets_m: Tensor) -> Tensor:
+        """Smooth L1 distance, summed over the axes: [N, 3] -> [N]."""
+        return F.smooth_l1_loss(points_m, targets_m, beta=self.config.point_beta_m, reduction='none').sum(dim=-1)
+
+
+def focal_loss(logits: Tensor, target: Tensor, gamma: float, alpha: float) -> Tensor:
+    """Sigmoid focal loss of each element (arXiv 1708.02002); ``target`` 0 or 1, same shape as ``logits``."""
+    probability = logits.sigmoid()
+    wrong = probability + target - 2.0 * probability * target
+    balance = (1.0 - alpha) + (2.0 * alpha - 1.0) * target
+    return balance * wrong**gamma * F.binary_cross_entropy_with_logits(logits, target, reduction='none')
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

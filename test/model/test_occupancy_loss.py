@@ -1,0 +1,197 @@
+"""Loss terms: values worked by hand, and what must not change them."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sparseoccvla_ros.data.occ3d import FREE, UNLABELLED
+from sparseoccvla_ros.model.config import SpaceConfig
+from sparseoccvla_ros.model.occupancy_encoder import EncoderOutput
+from sparseoccvla_ros.model.occupancy_loss import (
+    OccupancyLoss,
+    OccupancyLossConfig,
+    OccupiedVoxels,
+    focal_loss,
+    occupied_voxels,
+)
+
+SPACE = SpaceConfig(range_m=(-2.0, -2.0, 0.0, 2.0, 2.0, 1.0), voxel_m=0.5, classes=('road', 'car', 'cone'))
+CONFIG = OccupancyLossConfig(class_weights=(1.0, 2.0, 4.0), rare_classes=(2,))
+CLASSES, QUERIES = 3, 6
+
+
+def random_output(batch: int, seed: int = 0, layers: int = 2) -> EncoderOutput:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(batch, QUERIES, 2**layer) for layer in range(layers)]
+    points = tuple(4.0 * torch.rand(*shape, 3, generator=generator) - 2.0 for shape in shapes)
+    logits = tuple(torch.randn(*shape, CLASSES, generator=generator) for shape in shapes)
+    return EncoderOutput(torch.zeros(batch, QUERIES, 4), points, logits)
+
+
+def random_truth(batch: int, seed: int = 1) -> list[OccupiedVoxels]:
+    generator = torch.Generator().manual_seed(seed)
+    semantics = torch.randint(0, 8, (batch, 8, 8, 2), generator=generator)
+    semantics[semantics >= CLASSES] = FREE
+    return occupied_voxels(semantics, torch.randint(0, 2, semantics.shape, generator=generator), SPACE)
+
+
+def initial(seed: int = 2) -> torch.Tensor:
+    return 4.0 * torch.rand(QUERIES, 1, 3, generator=torch.Generator().manual_seed(seed)) - 2.0
+
+
+def one_point(x: float, y: float, z: float, logits: list[float]) -> EncoderOutput:
+    return EncoderOutput(
+        torch.zeros(1, 1, 4), (torch.tensor([[[[x, y, z]]]]),), (torch.tensor(logits).view(1, 1, 1, CLASSES),)
+    )
+
+
+def test_voxel_centres_labels_and_mask_by_hand():
+    semantics = torch.full((1, 8, 8, 2), FREE)
+    semantics[0, 0, 0, 0], semantics[0, 7, 3, 1], semantics[0, 5, 5, 0] = 1, 2, UNLABELLED
+    mask = torch.zeros_like(semantics)
+    mask[0, 7, 3, 1] = 1
+    (voxels,) = occupied_voxels(semantics, mask, SPACE)
+    assert voxels.centres_m.tolist() == [[-1.75, -1.75, 0.25], [1.75, -0.25, 0.75]]
+    assert voxels.labels.tolist() == [1, 2]
+    assert voxels.seen.tolist() == [False, True]
+    (unmasked,) = occupied_voxels(semantics, None, SPACE)
+    assert unmasked.seen.all()
+
+
+def test_terms_by_hand():
+    """One point, one car voxel 0.3 m and 0.05 m beside it, not in the camera mask."""
+    voxels = [OccupiedVoxels(torch.tensor([[1.0, 0.0, 0.5]]), torch.tensor([1]), torch.tensor([False]))]
+    output = one_point(1.3, 0.05, 0.5, [0.0, 0.0, 0.0])
+    terms = OccupancyLoss(CONFIG, SPACE)(torch.tensor([[[1.0, 0.0, 0.5]]]), output, voxels)
+    assert terms['initial.points'].item() == 0.0
+    # smooth L1, beta 0.2: 0.3 - 0.1 along x, 0.05^2 / 0.4 along y; both sides, weight 0.5
+    assert terms['layer0.points'].item() == pytest.approx(0.5 * 2 * (0.2 + 0.00625), rel=1e-6)
+    # every class at p = 0.5: log 2 * 0.5^2, alpha 0.25 for the true class and 0.75 for others; class weights
+    distance = 1.0 + 1.0 / math.hypot(4.0, 4.0)
+    by_class = 0.75 * 1.0 + 0.25 * 2.0 + 0.75 * 4.0
+    assert terms['layer0.classes'].item() == pytest.approx(2.0 * 0.25 * math.log(2.0) * by_class * distance, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('distance_m', 'label', 'seen', 'weight'),
+    [(0.1, 1, True, 1.0), (0.3, 1, True, 5.0), (0.3, 1, False, 1.0), (0.1, 2, True, 10.0), (0.3, 2, False, 1.0)],
+)
+def test_weight_of_a_voxel(distance_m, label, seen, weight):
+    """Missed voxels weigh 5, rare ones 10, and only where the camera mask is set."""
+    voxels = OccupiedVoxels(torch.zeros(1, 3), torch.tensor([label]), torch.tensor([seen]))
+    assert OccupancyLoss(CONFIG, SPACE).voxel_weights(torch.tensor([distance_m]), voxels).item() == weight
+
+
+def test_focal_loss_without_focus_is_half_of_cross_entropy():
+    logits = torch.linspace(-4, 4, 12).view(4, 3)
+    target = (torch.arange(12).view(4, 3) % 2).float()
+    expected = 0.5 * F.binary_cross_entropy_with_logits(logits, target, reduction='none')
+    torch.testing.assert_close(focal_loss(logits, target, gamma=0.0, alpha=0.5), expected)
+    assert (focal_loss(logits, target, gamma=2.0, alpha=0.5) < expected).all()
+
+
+def test_order_of_queries_and_points_does_not_matter():
+    output, truth = random_output(2), random_truth(2)
+    order = torch.tensor([4, 0, 5, 1, 3, 2])
+    shuffled = EncoderOutput(
+        output.features,
+        tuple(points[:, order].flip(2) for points in output.points_m),
+        tuple(logits[:, order].flip(2) for logits in output.logits),
+    )
+    loss = OccupancyLoss(CONFIG, SPACE)
+    before, after = loss(initial(), output, truth), loss(initial()[order], shuffled, truth)
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value)
+        assert value > 0
+
+
+def test_batch_is_the_mean_over_points_and_over_voxels():
+    """As in OPUS: samples are joined, so a sample's voxels count as often as they are."""
+    output, truth = random_output(2), random_truth(2)
+    loss = OccupancyLoss(CONFIG, SPACE)
+    both = loss(initial(), output, truth)
+    singles = [
+        loss(
+            initial(),
+            EncoderOutput(
+                output.features[b : b + 1],
+                tuple(points[b : b + 1] for points in output.points_m),
+                tuple(logits[b : b + 1] for logits in output.logits),
+            ),
+            truth[b : b + 1],
+        )
+        for b in range(2)
+    ]
+    torch.testing.assert_close(
+        both['layer1.classes'], (singles[0]['layer1.classes'] + singles[1]['layer1.classes']) / 2
+    )
+    assert both['layer1.points'] > min(single['layer1.points'] for single in singles)
+    assert both['layer1.points'] < max(single['layer1.points'] for single in singles)
+
+
+def test_a_sample_without_voxels_pulls_no_point_and_lowers_every_class():
+    output = random_output(1)
+    for tensor in (*output.points_m, *output.logits):
+        tensor.requires_grad_()
+    empty = occupied_voxels(torch.full((1, 8, 8, 2), FREE), None, SPACE)
+    terms = OccupancyLoss(CONFIG, SPACE)(initial(), output, empty)
+    sum(terms.values()).backward()
+    for points, logits in zip(output.points_m, output.logits, strict=True):
+        assert points.grad.abs().max() == 0.0
+        assert (logits.grad > 0).all()
+    assert terms['layer0.points'].item() == terms['initial.points'].item() == 0.0
+
+
+def test_an_empty_sample_in_a_batch_leaves_the_other_as_it_was():
+    output, truth = random_output(2), random_truth(1)
+    nothing = occupied_voxels(torch.full((1, 8, 8, 2), FREE), None, SPACE)
+    terms = OccupancyLoss(CONFIG, SPACE)(initial(), output, [*truth, *nothing])
+    assert all(torch.isfinite(value) for value in terms.values())
+    assert terms['layer1.points'] > 0
+
+
+def test_missing_mask_counts_every_voxel_as_seen():
+    semantics = torch.full((1, 8, 8, 2), FREE)
+    semantics[0, :, 3, 0] = 2
+    loss, output = OccupancyLoss(CONFIG, SPACE), random_output(1)
+    ones = loss(initial(), output, occupied_voxels(semantics, torch.ones_like(semantics), SPACE))
+    none = loss(initial(), output, occupied_voxels(semantics, None, SPACE))
+    zeros = loss(initial(), output, occupied_voxels(semantics, torch.zeros_like(semantics), SPACE))
+    assert none == ones
+    assert zeros['layer0.points'] < ones['layer0.points']
+
+
+def test_computes_in_float32_under_autocast():
+    output, truth = random_output(1), random_truth(1)
+    expected = OccupancyLoss(CONFIG, SPACE)(initial(), output, truth)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        under_autocast = OccupancyLoss(CONFIG, SPACE)(initial(), output, truth)
+    for name, value in expected.items():
+        assert value.dtype == under_autocast[name].dtype == torch.float32
+        assert torch.equal(under_autocast[name], value)
+    half = EncoderOutput(
+        output.features.bfloat16(),
+        tuple(points.bfloat16() for points in output.points_m),
+        tuple(logits.bfloat16() for logits in output.logits),
+    )
+    assert OccupancyLoss(CONFIG, SPACE)(initial(), half, truth)['layer0.points'].dtype == torch.float32
+
+
+def test_what_does_not_belong_together_is_refused():
+    loss = OccupancyLoss(CONFIG, SPACE)
+    with pytest.raises(ValueError, match='1 samples of ground truth for a batch of 2'):
+        loss(initial(), random_output(2), random_truth(1))
+    broken = random_output(1)
+    broken.points_m[0][0, 0, 0, 0] = float('nan')
+    with pytest.raises(ValueError, match='not finite'):
+        loss(initial(), broken, random_truth(1))
+    with pytest.raises(ValueError, match=r'is not \[B, X, Y, Z\] with \(8, 8, 2\) voxels'):
+        occupied_voxels(torch.zeros(1, 8, 8, 3), None, SPACE)
+    with pytest.raises(ValueError, match='differs from semantics'):
+        occupied_voxels(torch.zeros(1, 8, 8, 2), torch.zeros(1, 8, 8), SPACE)
+    with pytest.raises(ValueError, match='17 class_weights for 3 classes'):
+        OccupancyLoss(OccupancyLossConfig(), SPACE)
+    with pytest.raises(ValueError, match='must be labels below 2'):
+        OccupancyLossConfig(class_weights=(1.0, 1.0))

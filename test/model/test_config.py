@@ -1,15 +1,11 @@
 """Configurations: strict reading, impossible combinations, and the size of the paper's model."""
 
-import json
-
 import pytest
 import torch
 import yaml
 
 from sparseoccvla_ros.model.config import VLAConfig, config_from_dict, config_to_yaml, load_model_config
 from sparseoccvla_ros.model.language import SceneLanguage, load_tokenizer, new_llm
-from sparseoccvla_ros.model.occupancy_encoder import OccupancyEncoder
-from sparseoccvla_ros.model.opus import SPACE_BUFFERS, opus_name
 from sparseoccvla_ros.model.perception import OccupancyPerception
 from sparseoccvla_ros.model.planner import TrajectoryPlanner
 
@@ -86,17 +82,6 @@ def test_full_backbone_is_resnet50_with_a_256_wide_pyramid(full_perception):
     laterals = (256 + 512 + 1024 + 2048) * 256 + 4 * 256
     outputs = 4 * (256 * 256 * 9 + 256)
     assert count(full_perception.backbone.pyramid) == laterals + outputs
-
-
-@pytest.mark.golden
-def test_full_encoder_is_the_opus_t_head(full_perception, golden_dir):
-    """Names and shapes of the released model's head, one to one."""
-    stored = json.loads((golden_dir / 'opus_t_state_dict_keys.json').read_text())['state_dict']
-    head = {name: tuple(shape) for name, (shape, _, _) in stored.items() if name.startswith('pts_bbox_head.')}
-    for name in SPACE_BUFFERS:
-        del head[name]
-    encoder: OccupancyEncoder = full_perception.encoder
-    assert {opus_name(name): tuple(value.shape) for name, value in encoder.state_dict().items()} == head
 
 
 def test_full_language_model_is_llama_7b_with_rank_16_adapters():

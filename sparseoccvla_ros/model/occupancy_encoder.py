@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparseoccvla_ros.model.config import EncoderConfig, ImageConfig, SpaceConfig
-from sparseoccvla_ros.model.sampling import FeatureTable, ViewRule, choose_views, feature_table, sample
+from sparseoccvla_ros.model.feature_table import FeatureTable, feature_table, sample
+from sparseoccvla_ros.model.sampling import ViewRule, choose_views
 
 
 @dataclass(frozen=True)
@@ -52,19 +53,21 @@ class AdaptiveSampling(nn.Module):
         self, query: Tensor, points_m: Tensor, table: FeatureTable, image_from_ego: Tensor, view_mask: Tensor
     ) -> Tensor:
         """query [B, Q, C], points [B, Q, P, 3] -> sampled features [B, Q, G, T * points, C_image / G]."""
+        places_m, level_weights = self.places(query, points_m)
+        choice = choose_views(places_m, image_from_ego, view_mask, self.rule)
+        return sample(table, choice, level_weights).to(query.dtype)
+
+    def places(self, query: Tensor, points_m: Tensor) -> tuple[Tensor, Tensor]:
+        """Where to read, metres [B, Q * G * points, 3], and the levels' weights [B, T, Q, G, points, L]."""
         B, Q, _ = query.shape
         G, P, T = self.groups, self.points, self.rule.frames
-        centre_m = points_m.mean(dim=2, keepdim=True)
         offset = self.sampling_offset(query).view(B, Q, G * P, 3)
-        places_m = (centre_m + offset * self.spread_m(points_m)).view(B, Q * G * P, 3)
-        choice = choose_views(places_m, image_from_ego, view_mask, self.rule)
+        places_m = (points_m.mean(dim=2, keepdim=True) + offset * self.spread_m(points_m)).view(B, Q * G * P, 3)
         weights = self.scale_weights(query).view(B, Q, G, P, self.levels).softmax(-1)
         if self.order == 'opus':
             frame, group = torch.arange(T)[:, None], torch.arange(G)
-            weights = weights[:, :, (frame * G + group) // T].transpose(1, 2)  # [B, T, Q, G, P, L]
-        else:
-            weights = weights[:, None].expand(-1, T, -1, -1, -1, -1)
-        return sample(table, choice, weights).to(query.dtype)
+            return places_m, weights[:, :, (frame * G + group) // T].transpose(1, 2)
+        return places_m, weights[:, None].expand(-1, T, -1, -1, -1, -1)
 
     def spread_m(self, points_m: Tensor) -> Tensor:
         """Unit of the offsets of points [B, Q, P, 3], along each axis: [B, Q, 1, 3], metres."""
@@ -164,15 +167,18 @@ class EncoderLayer(nn.Module):
         view_mask: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """query [B, Q, C], points and their fractions of the range [B, Q, P, 3] -> query, new points, logits."""
-        B, Q, _ = query.shape
-        centre_m = points_m.mean(dim=2)
         query = query + self.position_encoder(fractions.flatten(2))
         query = self.norm1(self.mixing(self.sampling(query, points_m, table, image_from_ego, view_mask), query))
-        query = self.norm2(self.self_attn(query, centre_m))
+        query = self.norm2(self.self_attn(query, points_m.mean(dim=2)))
+        return self.predict(query, points_m)
+
+    def predict(self, query: Tensor, points_m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The layer's end, once the queries know of each other: feed-forward and the heads."""
+        B, Q, _ = query.shape
         query = self.norm3(query + self.ffn(query))
         logits = self.cls_branch(query).view(B, Q, self.points_out, -1)
         offset = self.reg_branch(query).view(B, Q, self.points_out, 3)
-        return query, centre_m[:, :, None] + self.offset_scale_m * offset, logits
+        return query, points_m.mean(dim=2, keepdim=True) + self.offset_scale_m * offset, logits
 
 
 class OccupancyEncoder(nn.Module):

@@ -1,4 +1,6 @@
-"""Reading image features at 3D points, over cameras, frames and pyramid levels.
+"""Where image features are read for 3D points, over cameras and frames; and the obvious way to read them there.
+
+What the encoder runs is the fast way, :mod:`~sparseoccvla_ros.model.feature_table`.
 
 Letters: B samples, T frames, V = T x cameras views (frame-major), Q queries, G channel groups, P points per group,
 N = Q x G x P points of a sample, L levels, C channels.
@@ -42,9 +44,14 @@ class ViewRule:
 
 
 def project(points_m: Tensor, image_from_ego: Tensor, rule: ViewRule) -> tuple[Tensor, Tensor]:
-    """Points [B, N, 3] into views [B, V, 4, 4]: uv [B, V, N, 2] as fractions of the image, valid bool [B, V, N]."""
+    """Points [B, N, 3] into views [B, V, 4, 4]: uv [B, V, N, 2] as fractions of the image, valid bool [B, V, N].
+
+    Under autocast too in the matrices' own precision: bfloat16 would cost whole pixels.
+    """
     rotation, translation = image_from_ego[..., :3, :3], image_from_ego[..., :3, 3]
-    homogeneous = points_m[:, None] @ rotation.transpose(-1, -2) + translation[:, :, None]  # [B, V, N, 3]
+    with torch.autocast(points_m.device.type, enabled=False):
+        points_m = points_m.to(image_from_ego.dtype)
+        homogeneous = points_m[:, None] @ rotation.transpose(-1, -2) + translation[:, :, None]  # [B, V, N, 3]
     depth_m = homogeneous[..., 2:]
     size_px = homogeneous.new_tensor([rule.width_px, rule.height_px])
     uv = homogeneous[..., :2] / depth_m.clamp(min=MIN_DEPTH_M) / size_px
@@ -85,95 +92,33 @@ def choose_views(points_m: Tensor, image_from_ego: Tensor, view_mask: Tensor, ru
     return ViewChoice(view=camera + frame * cameras, uv=chosen, seen=seen)
 
 
-@dataclass(frozen=True)
-class FeatureTable:
-    """All levels of all views as rows: ``rows`` [sum over levels of B * V * h * w * G, C / G]."""
-
-    rows: Tensor
-    sizes: tuple[tuple[int, int], ...]
-    batch: int
-    views: int
-    groups: int
+def level_volumes(levels: tuple[Tensor, ...], frames: int, groups: int) -> tuple[Tensor, ...]:
+    """Lay out levels [B, V, C, h, w] for :func:`sample_per_level`: [B * T * G, C / G, cameras, h, w] each."""
+    return tuple(
+        level.unflatten(2, (groups, -1)).unflatten(1, (frames, -1)).permute(0, 1, 3, 4, 2, 5, 6).flatten(0, 2)
+        for level in levels
+    )
 
 
-def feature_table(levels: tuple[Tensor, ...], groups: int) -> FeatureTable:
-    """Lay out levels [B, V, C, h, w] for :func:`sample`; one copy where they are stored channels-last.
+def sample_per_level(volumes: tuple[Tensor, ...], choice: ViewChoice, level_weights: Tensor) -> Tensor:
+    """The obvious version of ``feature_table.sample``, kept to test and to measure it: one ``grid_sample`` per level.
 
-    Raises:
-        ValueError: too many texels for one batch (2^31 / groups).
-    """
-    B, V, C = levels[0].shape[:3]
-    rows = torch.cat([level.permute(0, 1, 3, 4, 2).reshape(-1, C // groups) for level in levels])
-    if rows.shape[0] > torch.iinfo(torch.int32).max:  # rows are counted in int32, which is a third faster on a CPU
-        raise ValueError(f'{rows.shape[0]} feature rows in one batch are more than {torch.iinfo(torch.int32).max}')
-    sizes = tuple((level.shape[3], level.shape[4]) for level in levels)
-    return FeatureTable(rows, sizes, B, V, groups)
-
-
-def sample(table: FeatureTable, choice: ViewChoice, level_weights: Tensor) -> Tensor:
-    """Bilinear reads at the chosen places, levels summed by weight.
-
-    Pixel centres of the outermost texels lie on the image's border (align_corners); beyond it features are zero.
-    Every read is one weighted sum of 4 L table rows, so that no per-level or per-camera intermediate is stored.
+    The cameras of a frame are the third axis of a volume, so that a camera's number is a coordinate, as in the public
+    references (``msmv_sampling_pytorch`` of SparseBEV and OPUS). All features must be finite, missing cameras' too.
 
     Args:
-        table: from :func:`feature_table`.
-        choice: for N = Q x G x P points, in that order.
-        level_weights: [B, T, Q, G, P, L].
-
-    Returns:
-        [B, Q, G, T * P, C / G], frame-major.
+        volumes: from :func:`level_volumes`.
+        choice, level_weights: as for ``sample``.
     """
     B, T, Q, G, P, L = level_weights.shape
-    device = table.rows.device
-    # everything is computed as [.., L, N] with the N = B x T x Q x G x P reads innermost: on a CPU, element-wise work
-    # over short inner axes costs twice as much
-    sizes = torch.tensor(table.sizes, device=device, dtype=torch.int32)  # [L, 2], height and width
-    texels = (table.batch * table.views * sizes.prod(dim=1)).int()
-    first_row = ((texels.cumsum(0, dtype=torch.int32) - texels) * G)[:, None]
-    height, width = sizes[:, :1], sizes[:, 1:]
-    column, across = _taps(choice.uv[..., 0].reshape(1, -1) * (width - 1), width)  # [2, L, N]
-    row, down = _taps(choice.uv[..., 1].reshape(1, -1) * (height - 1), height)
-    image = (torch.arange(B, device=device)[:, None, None] * table.views + choice.view).view(1, -1).int()
-    group = torch.arange(G, device=device, dtype=torch.int32)[:, None].expand(B, T, Q, G, P).reshape(1, -1)
-    row = (image * height + row) * (width * G) + (group + first_row)
-    index = (row[:, None] + column * G).view(4 * L, -1)  # [2 rows, 2 columns, L, N]
-    down = down * (level_weights * choice.seen.view(B, T, Q, G, P, 1)).reshape(-1, L).t()
-    weight = (down[:, None] * across).view(4 * L, -1).to(table.rows.dtype)
-    sampled = F.embedding_bag(
-        index.t().contiguous(), table.rows, mode='sum', per_sample_weights=weight.t().contiguous()
-    )
-    return sampled.view(B, T, Q, G, P, -1).permute(0, 2, 3, 1, 4, 5).reshape(B, Q, G, T * P, -1)
-
-
-def _taps(place: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """The two texels about places [L, N] along an axis of ``size`` [L, 1] texels, and their weights; both [2, L, N].
-
-    A texel outside has weight zero and some index inside.
-    """
-    corner = place.floor()
-    fraction = place - corner
-    texel = corner.int()
-    texel = torch.stack([texel, texel + 1])
-    weight = torch.stack([1.0 - fraction, fraction]) * ((texel >= 0) & (texel < size))
-    return texel.clamp(min=0).minimum(size - 1), weight
-
-
-def sample_per_level(levels: tuple[Tensor, ...], choice: ViewChoice, level_weights: Tensor) -> Tensor:
-    """The obvious version of :func:`sample`, kept to test it: one grid_sample per sample, frame, group and level."""
-    B, T, Q, G, P, L = level_weights.shape
-    sampled = levels[0].new_zeros(B, Q, G, T, P, levels[0].shape[2] // G)
-    view = choice.view.view(B, T, Q, G, P)
-    uv = choice.uv.view(B, T, Q, G, P, 2)
-    seen = choice.seen.view(B, T, Q, G, P)
-    for b in range(B):
-        for t in range(T):
-            for g in range(G):
-                for level in range(L):
-                    maps = levels[level][b].chunk(G, dim=1)[g]  # [V, C / G, h, w]
-                    for v in view[b, t, :, g].unique():
-                        reads = F.grid_sample(maps[v, None], uv[b, t, None, :, g] * 2 - 1, align_corners=True)[0]
-                        here = (view[b, t, :, g] == v) & seen[b, t, :, g]
-                        read = reads.permute(1, 2, 0) * level_weights[b, t, :, g, :, level, None]  # [Q, P, C / G]
-                        sampled[b, :, g, t] = sampled[b, :, g, t] + torch.where(here[..., None], read, 0.0)
-    return sampled.flatten(3, 4)
+    cameras = volumes[0].shape[2]
+    slot = choice.view - torch.arange(T, device=choice.view.device)[:, None] * cameras
+    slot = slot.to(choice.uv.dtype) / max(cameras - 1, 1)
+    place = torch.cat([choice.uv, slot[..., None]], dim=-1) * 2.0 - 1.0  # [B, T, N, 3]
+    place = place.view(B, T, Q, G, P, 3).transpose(2, 3).reshape(B * T * G, Q, P, 1, 3)
+    weights = (level_weights * choice.seen.view(B, T, Q, G, P, 1)).transpose(2, 3).reshape(B * T * G, 1, Q, P, L)
+    sampled = volumes[0].new_zeros(B * T * G, volumes[0].shape[1], Q, P)
+    for index in range(L):
+        read = F.grid_sample(volumes[index], place.to(volumes[index].dtype), align_corners=True)[..., 0]
+        sampled = sampled + read * weights[..., index]
+    return sampled.view(B, T, G, -1, Q, P).permute(0, 4, 2, 1, 5, 3).flatten(3, 4)  # [B, Q, G, T * P, C / G]

@@ -1,16 +1,13 @@
 """Feature sampling: the fast version against the obvious one, and geometry."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
-from sparseoccvla_ros.model.sampling import (
-    ViewRule,
-    choose_views,
-    feature_table,
-    project,
-    sample,
-    sample_per_level,
-)
+from sparseoccvla_ros.model.feature_table import feature_table, sample
+from sparseoccvla_ros.model.sampling import ViewRule, choose_views, level_volumes, project, sample_per_level
 
 FRAMES, CAMERAS, Q, G, P = 2, 6, 12, 4, 3
 
@@ -46,14 +43,52 @@ def test_equals_the_obvious_version_gradients_included(ring, levels_of, unseen, 
         if version == 'fast':
             sampled = sample(feature_table(levels, G), choice, weights)
         else:
-            sampled = sample_per_level(levels, choice, weights)
+            sampled = sample_per_level(level_volumes(levels, FRAMES, G), choice, weights)
         (sampled * torch.linspace(-1, 1, sampled.numel()).view_as(sampled)).sum().backward()
         outputs.append(sampled.detach())
         gradients.append([points.grad, weights.grad, *(level.grad for level in levels)])
-    torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=1e-12)
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=1e-11)
     assert outputs[0].abs().mean() > 0.01
     for fast, obvious in zip(*gradients, strict=True):
         torch.testing.assert_close(fast, obvious, rtol=1e-9, atol=1e-10)
+
+
+def test_gradients_of_several_reads_of_one_table_add_up(ring, levels_of):
+    """Layers that read the same features, one after the other: as if each had a table of its own."""
+    matrices, mask = ring(CAMERAS, FRAMES).double(), torch.ones(1, FRAMES * CAMERAS, dtype=torch.bool)
+    choices = [choose_views(random_points(1, seed).double(), matrices, mask, rule()) for seed in (1, 2, 3)]
+    weights = level_weights(1, 4).double()
+    gradients = []
+    for shared in (True, False):
+        levels = tuple(level.double().requires_grad_() for level in levels_of(FRAMES * CAMERAS, 16))
+        table, total = feature_table(levels, G), 0.0
+        for choice in choices:
+            read = sample(table if shared else feature_table(levels, G), choice, weights * (1.0 + 0.1 * total))
+            total = total + read.square().mean()
+        for _ in range(2):  # nothing of the first backward pass is left for the second
+            for level in levels:
+                level.grad = None
+            total.backward(retain_graph=True)
+        gradients.append([level.grad for level in levels])
+    for together, apart in zip(*gradients, strict=True):
+        assert apart.abs().max() > 0
+        torch.testing.assert_close(together, apart, rtol=1e-9, atol=1e-12)
+
+
+def test_a_table_is_freed_with_its_last_reference(ring, levels_of):
+    """It may hold a gigabyte: it must not wait for the garbage collector in a cycle of references."""
+    levels = tuple(level.requires_grad_() for level in levels_of(CAMERAS, 16))
+    mask = torch.ones(1, CAMERAS, dtype=torch.bool)
+    choice = choose_views(random_points(1), ring(CAMERAS, 1), mask, rule(frames=1))
+    gc.disable()
+    try:
+        table = feature_table(levels, G)
+        alive = weakref.ref(table.rows)
+        sample(table, choice, level_weights(1, 4, frames=1)).sum().backward()
+        del table
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_projection_by_hand():
@@ -67,6 +102,15 @@ def test_projection_by_hand():
     uv, valid = project(points, matrix[None, None], rule(frames=1))
     torch.testing.assert_close(uv[0, 0, 0], torch.tensor([38.4 / 96, 27.2 / 64]))
     assert valid[0, 0].tolist() == [True, False, False]
+
+
+def test_projection_keeps_its_precision_under_autocast(ring):
+    points, matrices = random_points(1), ring(CAMERAS, FRAMES)
+    uv, valid = project(points, matrices, rule())
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        uv_under_autocast, valid_under_autocast = project(points, matrices, rule())
+    assert torch.equal(uv, uv_under_autocast)
+    assert torch.equal(valid, valid_under_autocast)
 
 
 def test_ego_motion_leaves_world_fixed_features_where_they_are(ring, levels_of):

@@ -1,0 +1,34 @@
+"""``sparseoccvla bench``: what things cost on this machine."""
+
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from sparseoccvla_ros.evaluation.encoder_cost import Workload, measure, table
+
+bench = typer.Typer(name='bench', help='Measure what things cost on this machine.', no_args_is_help=True)
+
+
+@bench.callback()
+def group() -> None:
+    """Keeps `encoder` a sub-command while it is the only one."""
+
+
+@bench.command()
+def encoder(
+    frames: Annotated[list[int], typer.Option(help='Frames fused; may be given several times.')] = [1, 8],  # noqa: B006
+    queries: Annotated[int, typer.Option(min=1, help='Queries.')] = 600,
+    cameras: Annotated[int, typer.Option(min=1, help='Cameras.')] = 6,
+    device: Annotated[str, typer.Option(help='cpu or cuda:N.')] = 'cpu',
+    threads: Annotated[int, typer.Option(min=1, help='Threads on the CPU.')] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help='Runs of each version; the median counts.')] = 9,
+) -> None:
+    """One layer of the occupancy encoder (OPUS-T's sizes) and its sampling, beside the straightforward version."""
+    console = Console(stderr=True)
+    cells = []
+    for count in frames:
+        console.print(f'{queries} queries, {cameras} cameras, {count} frames on {device} ...', highlight=False)
+        cells += measure(Workload(count, cameras, queries, device), repeats, threads)
+    typer.echo(f'torch {torch.__version__}, {threads} threads, median of {repeats}\n\n{table(cells)}')

@@ -1,0 +1,152 @@
+"""Reading image features fast: all levels of all views are rows of one table, and a read is one weighted sum of rows.
+
+No intermediate per level, camera or frame is stored, what no camera sees is not read, and the gradient of the table is
+made once for all layers that read it. Letters as in :mod:`~sparseoccvla_ros.model.sampling`, whose ``sample_per_level``
+is the obvious version; the tests compare both, gradients included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparseoccvla_ros.model.sampling import ViewChoice
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """All levels of all views as ``rows`` [sum over levels of B * V * h * w * G, C / G], detached.
+
+    Gradients go through ``token``: each read leaves what it has in ``reads`` during its backward pass, and the token's
+    own backward, which autograd runs when all reads are done, turns them into one gradient. One per layer would cost
+    more than the reads: with 8 frames of 704x256 the table has 0.7 GB.
+    """
+
+    rows: Tensor
+    sizes: tuple[tuple[int, int], ...]
+    batch: int
+    views: int
+    groups: int
+    token: Tensor
+    reads: list[tuple[Tensor, Tensor, Tensor]]
+
+
+def feature_table(levels: tuple[Tensor, ...], groups: int) -> FeatureTable:
+    """Lay out levels [B, V, C, h, w] for :func:`sample`; one copy where they are stored channels-last.
+
+    Raises:
+        ValueError: too many texels for one batch (2^31 / groups).
+    """
+    B, V, C = levels[0].shape[:3]
+    with torch.no_grad():
+        rows = torch.cat([level.permute(0, 1, 3, 4, 2).reshape(-1, C // groups) for level in levels])
+    if rows.shape[0] > torch.iinfo(torch.int32).max:  # rows are counted in int32, which is a third faster on a CPU
+        raise ValueError(f'{rows.shape[0]} feature rows in one batch are more than {torch.iinfo(torch.int32).max}')
+    sizes = tuple((level.shape[3], level.shape[4]) for level in levels)
+    reads: list[tuple[Tensor, Tensor, Tensor]] = []
+    return FeatureTable(rows, sizes, B, V, groups, _Layout.apply(rows, reads, *levels), reads)
+
+
+def sample(table: FeatureTable, choice: ViewChoice, level_weights: Tensor) -> Tensor:
+    """Bilinear reads at the chosen places, levels summed by weight.
+
+    Pixel centres of the outermost texels lie on the image's border (align_corners); beyond it features are zero.
+
+    Args:
+        table: from :func:`feature_table`.
+        choice: for N = Q x G x P points, in that order.
+        level_weights: [B, T, Q, G, P, L].
+
+    Returns:
+        [B, Q, G, T * P, C / G], frame-major.
+    """
+    B, T, Q, G, P, _ = level_weights.shape
+    seen = choice.seen.reshape(-1)
+    # on a GPU counting them would wait for it, and a read without weight costs little there
+    kept = seen.nonzero()[:, 0] if seen.device.type == 'cpu' and not seen.all() else None
+    index, weight = _taps(table, choice, level_weights * choice.seen.view(B, T, Q, G, P, 1), kept)
+    weight = weight.to(table.rows.dtype)
+    read = F.embedding_bag(index, table.rows, mode='sum', per_sample_weights=weight)
+    read = _Read.apply(read, table.token, table.reads, index, weight.detach())
+    if kept is not None:
+        read = read.new_zeros(len(seen), read.shape[1]).index_copy(0, kept, read)
+    return read.view(B, T, Q, G, P, -1).permute(0, 2, 3, 1, 4, 5).reshape(B, Q, G, T * P, -1)
+
+
+def _taps(table: FeatureTable, choice: ViewChoice, level_weights: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Rows of each read and their weights: int32 [M, 4 L], [M, 4 L], for the M reads of B x T x N that are kept."""
+    B, T, Q, G, P, L = level_weights.shape
+    device = table.rows.device
+    # everything is computed as [.., L, M] with the reads innermost: on a CPU, element-wise work over short inner axes
+    # costs twice as much
+    sizes = torch.tensor(table.sizes, device=device, dtype=torch.int32)  # [L, 2], height and width
+    texels = (table.batch * table.views * sizes.prod(dim=1)).int()
+    first_row = ((texels.cumsum(0, dtype=torch.int32) - texels) * G)[:, None]
+    height, width = sizes[:, :1], sizes[:, 1:]
+    image = (torch.arange(B, device=device)[:, None, None] * table.views + choice.view).reshape(-1).int()
+    group = torch.arange(G, device=device, dtype=torch.int32)[:, None].expand(B, T, Q, G, P).reshape(-1)
+    uv, level_weights = choice.uv.reshape(-1, 2), level_weights.reshape(-1, L)
+    if kept is not None:
+        image, group, uv, level_weights = image[kept], group[kept], uv[kept], level_weights[kept]
+    column, across = _pair(uv[:, 0] * (width - 1), width)  # [2, L, M]
+    row, down = _pair(uv[:, 1] * (height - 1), height)
+    row = (image * height + row) * (width * G) + (group + first_row)
+    index = (row[:, None] + column * G).view(4 * L, -1)  # [2 rows, 2 columns, L, M]
+    weight = ((down * level_weights.t())[:, None] * across).view(4 * L, -1)
+    return index.t().contiguous(), weight.t().contiguous()
+
+
+def _pair(place: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """The two texels about places [L, M] along an axis of ``size`` [L, 1] texels, and their weights; both [2, L, M].
+
+    A texel outside has weight zero and some index inside.
+    """
+    corner = place.floor()
+    fraction = place - corner
+    texel = corner.int()
+    texel = torch.stack([texel, texel + 1])
+    weight = torch.stack([1.0 - fraction, fraction]) * ((texel >= 0) & (texel < size))
+    return texel.clamp(min=0).minimum(size - 1), weight
+
+
+class _Layout(torch.autograd.Function):
+    """From the levels to a table's token; see :class:`FeatureTable`."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, reads: list, *levels: Tensor) -> Tensor:
+        ctx.rows, ctx.reads, ctx.shapes = rows, reads, [level.shape for level in levels]
+        return rows.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, ...]:
+        index, weight, gradient = (torch.cat(part) for part in zip(*ctx.reads, strict=True))
+        ctx.reads.clear()
+        with torch.enable_grad():
+            rows = ctx.rows.detach().requires_grad_()
+            read = F.embedding_bag(index, rows, mode='sum', per_sample_weights=weight)
+        (rows_gradient,) = torch.autograd.grad(read, rows, gradient)
+        counts = [shape.numel() // rows.shape[1] for shape in ctx.shapes]
+        levels = [
+            part.view(B, V, height, width, C).permute(0, 1, 4, 2, 3)
+            for part, (B, V, C, height, width) in zip(rows_gradient.split(counts), ctx.shapes, strict=True)
+        ]
+        return None, None, *levels
+
+
+class _Read(torch.autograd.Function):
+    """Hands on what was read; in the backward pass, leaves with the table what its gradient needs."""
+
+    @staticmethod
+    def forward(ctx: Any, read: Tensor, token: Tensor, reads: list, index: Tensor, weight: Tensor) -> Tensor:
+        ctx.reads = reads
+        ctx.save_for_backward(index, weight)
+        return read.view_as(read)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        ctx.reads.append((*ctx.saved_tensors, gradient))
+        return gradient, gradient.new_zeros(()), None, None, None

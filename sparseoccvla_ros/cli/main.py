@@ -4,6 +4,9 @@ import typer
 
 from sparseoccvla_ros.cli.ask import ask
 from sparseoccvla_ros.cli.bag import bag
+from sparseoccvla_ros.cli.bench import bench
+from sparseoccvla_ros.cli.eval import eval_app
+from sparseoccvla_ros.cli.import_weights import import_app
 from sparseoccvla_ros.cli.replay import replay
 from sparseoccvla_ros.cli.up import up
 from sparseoccvla_ros.cli.world import world
@@ -17,6 +20,9 @@ app = typer.Typer(
 
 for command in (world, bag, replay, up, ask):
     app.command()(command)
+app.add_typer(bench)
+app.add_typer(eval_app)
+app.add_typer(import_app, name='import')
 
 
 if __name__ == '__main__':

@@ -18,8 +18,7 @@ from sparseoccvla_ros.sensors.projection import view_projections
 def keyframe_view(sample: Sample, cameras: Sequence[str], width_px: int, height_px: int) -> SurroundView:
     """Images of a keyframe, fitted to the network's size, with the ego frame that its labels are in.
 
-    Occ3D's labels, like nuScenes' boxes in the ego frame, belong to the vehicle's pose at the LiDAR's time, so that is
-    the reference pose here; without a LiDAR it is that of the sensor nearest to the sample's time. "odom" is the map.
+    The reference pose is :func:`label_pose`, and "odom" is the map.
 
     Args:
         sample: the keyframe.
@@ -32,11 +31,7 @@ def keyframe_view(sample: Sample, cameras: Sequence[str], width_px: int, height_
     Raises:
         NuScenesError: the sample has no sensor at all.
     """
-    if not sample.sensors:
-        raise NuScenesError(f'sample {sample.token} has no key frame of any sensor')
-    reference = sample.sensors.get(LIDAR) or min(
-        sample.sensors.values(), key=lambda frame: abs(frame.stamp_ns - sample.stamp_ns)
-    )
+    global_from_ego = label_pose(sample)
     views, missing = [], {}
     for name in cameras:
         frame = sample.sensors.get(name)
@@ -49,7 +44,23 @@ def keyframe_view(sample: Sample, cameras: Sequence[str], width_px: int, height_
             missing[name] = fault.reason
         except NuScenesError:
             missing[name] = 'unreadable_file'
-    return SurroundView(sample.stamp_ns, reference.global_from_ego, tuple(views), missing)
+    return SurroundView(sample.stamp_ns, global_from_ego, tuple(views), missing)
+
+
+def label_pose(sample: Sample) -> np.ndarray:
+    """``global_from_ego`` [4, 4] of a keyframe's labels.
+
+    Occ3D's grids, like nuScenes' boxes in the ego frame, belong to the vehicle's pose at the LiDAR's time. Without a
+    LiDAR it is the pose of the sensor nearest to the sample's time.
+
+    Raises:
+        NuScenesError: the sample has no sensor at all.
+    """
+    if not sample.sensors:
+        raise NuScenesError(f'sample {sample.token} has no key frame of any sensor')
+    frames = sample.sensors
+    reference = frames.get(LIDAR) or min(frames.values(), key=lambda frame: abs(frame.stamp_ns - sample.stamp_ns))
+    return reference.global_from_ego
 
 
 def camera_view(frame: SensorFrame, width_px: int, height_px: int) -> CameraView:

@@ -58,6 +58,8 @@ def save_checkpoint(directory: Path, modules: Mapping[str, nn.Module], config: V
         save_file(tensors, staged / MODEL_FILE, metadata=metadata)
         with (staged / MODEL_FILE).open('rb') as written:
             os.fsync(written.fileno())
+        # save_file leaves it to its owner alone; others may read it as they may the configuration
+        (staged / MODEL_FILE).chmod((staged / CONFIG_FILE).stat().st_mode)
         for name in (CONFIG_FILE, MODEL_FILE):
             (staged / name).replace(directory / name)
 

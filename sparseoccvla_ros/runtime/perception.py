@@ -55,7 +55,7 @@ class PerceptionEngine:
         self.cameras = tuple(cameras)
         self._model = model
         self._config = config
-        self._device = device
+        self.device = device
         self._score_threshold = score_threshold
         self._ring = FeatureRing(config.image.frames - 1, config.image.frame_interval_s, max_gap_s=max_gap_s)
 
@@ -65,17 +65,34 @@ class PerceptionEngine:
         return self._ring
 
     def process(self, view: SurroundView) -> SceneQueries:
-        """Compute the queries of one scene.
+        """Compute the queries of one scene; see :meth:`encode`."""
+        timer = StageTimer(self.device)
+        output, temporal = self.encode(view, timer)
+        with torch.inference_mode(), timer.stage('decode_points'):
+            occupancy = scene_points(output.points_m[-1], output.logits[-1], self._config.space, self._score_threshold)
+        return SceneQueries(
+            stamp_ns=view.stamp_ns,
+            features=output.features[0].float(),
+            positions_ego=output.positions_m[0].float(),
+            scores=output.logits[-1][0].float().sigmoid().amax(dim=(1, 2)),
+            cameras_used=tuple(camera.name for camera in view.views),
+            cameras_missing=dict(view.missing),
+            temporal=temporal,
+            occupancy=occupancy,
+            stage_ms=timer.stage_ms,
+        )
+
+    def encode(self, view: SurroundView, timer: StageTimer) -> tuple[EncoderOutput, bool]:
+        """The encoder's whole output for one scene (B = 1), and whether features of earlier frames took part.
 
         Without the pose of a camera's own time its image is taken to have been made at the reference time. Without the
-        reference pose, earlier frames are left out and this frame is not kept for later ones (``temporal`` is False).
+        reference pose, earlier frames are left out and this frame is not kept for later ones.
 
         Raises:
             ValueError: no camera, one that is not the rig's, or an image of the wrong size.
             NonFiniteOutput: the network gave NaN or infinity; the memory is cleared, as it may be the cause.
         """
         self._check(view)
-        timer = StageTimer(self._device)
         self._ring.advance(view.stamp_ns)
         with torch.inference_mode():
             with timer.stage('backbone'):
@@ -83,31 +100,15 @@ class PerceptionEngine:
             image_from_current, view_mask = view_projections(view, self.cameras)
             with timer.stage('encoder'):
                 output, temporal = self._encode(view, levels, image_from_current, view_mask)
-                features, positions_ego = output.features[0].float(), output.positions_m[0].float()
-                scores = output.logits[-1][0].float().sigmoid().amax(dim=(1, 2))
-            with timer.stage('decode_points'):
-                occupancy = scene_points(
-                    output.points_m[-1], output.logits[-1], self._config.space, self._score_threshold
-                )
         try:
-            require_finite('perception', features, positions_ego, scores)
+            require_finite('perception', output.features, output.positions_m, output.logits[-1])
         except NonFiniteOutput:
             self._ring.clear()
             raise
         if view.odom_from_ego is not None:
             image_from_odom = image_from_current @ inverse(view.odom_from_ego)
             self._ring.store(FrameFeatures(view.stamp_ns, levels, image_from_odom, view_mask))
-        return SceneQueries(
-            stamp_ns=view.stamp_ns,
-            features=features,
-            positions_ego=positions_ego,
-            scores=scores,
-            cameras_used=tuple(camera.name for camera in view.views),
-            cameras_missing=dict(view.missing),
-            temporal=temporal,
-            occupancy=occupancy,
-            stage_ms=timer.stage_ms,
-        )
+        return output, temporal
 
     def _check(self, view: SurroundView) -> None:
         if not view.views:
@@ -122,11 +123,11 @@ class PerceptionEngine:
 
     def _extract(self, view: SurroundView) -> tuple[torch.Tensor, ...]:
         """Features of the cameras that are there, zero for the others: levels of [N, C, h, w]."""
-        images = torch.from_numpy(np.stack([camera.image for camera in view.views])).to(self._device)
+        images = torch.from_numpy(np.stack([camera.image for camera in view.views])).to(self.device)
         levels = self._model.extract(images)
         if len(view.views) == len(self.cameras) and self._slots(view) == list(range(len(self.cameras))):
             return tuple(levels)
-        slots = torch.tensor(self._slots(view), device=self._device)
+        slots = torch.tensor(self._slots(view), device=self.device)
         complete = []
         for level in levels:
             empty = level.new_zeros((len(self.cameras), *level.shape[1:])).to(memory_format=torch.channels_last)
@@ -154,7 +155,7 @@ class PerceptionEngine:
             temporal = True
         output = self._model.encode(
             tuple(torch.cat(same_level)[None] for same_level in zip(*frame_levels, strict=True)),
-            torch.from_numpy(np.concatenate(projections)[None]).to(self._device, torch.float32),
-            torch.from_numpy(np.concatenate(masks)[None]).to(self._device),
+            torch.from_numpy(np.concatenate(projections)[None]).to(self.device, torch.float32),
+            torch.from_numpy(np.concatenate(masks)[None]).to(self.device),
         )
         return output, temporal

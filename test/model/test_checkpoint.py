@@ -42,6 +42,11 @@ def refused_untouched(directory, config, message, part='planner', error=Checkpoi
     assert same(before, snapshot(module))
 
 
+def test_weights_are_as_readable_as_their_configuration(saved):
+    modes = {(saved / name).stat().st_mode for name in ('model.safetensors', 'config.yaml')}
+    assert len(modes) == 1
+
+
 def rewrite(directory, change) -> None:
     """Store changed tensors under the same configuration."""
     from safetensors import safe_open

@@ -1,0 +1,137 @@
+"""``sparseoccvla eval``: metrics as a table and as JSON."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesError, NuScenesTables
+from sparseoccvla_ros.data.occ3d import CLASS_NAMES
+from sparseoccvla_ros.evaluation.occupancy_run import OccupancyRun, evaluate_occupancy
+from sparseoccvla_ros.evaluation.replay_summary import revision
+from sparseoccvla_ros.model.config import load_model_config
+from sparseoccvla_ros.model.occupancy_decoding import VoxelRule
+from sparseoccvla_ros.model.placement import checkpoint_folder, torch_device
+from sparseoccvla_ros.model.vla import build_perception
+from sparseoccvla_ros.runtime.perception import PerceptionEngine
+
+USER_ERROR, FAILED_SAMPLES = 2, 1
+
+eval_app = typer.Typer(name='eval', help='Metrics as a table and as JSON.', no_args_is_help=True)
+
+
+@eval_app.callback()
+def group() -> None:
+    """Keeps `occupancy` a sub-command while it is the only one."""
+
+
+@eval_app.command()
+def occupancy(
+    data: Annotated[Path, typer.Option('--data', metavar='DIR', help='Folder with samples/ and the version.')],
+    version: Annotated[str, typer.Option('--version', metavar='V', help='Folder of the tables, e.g. v1.0-mini.')],
+    json_file: Annotated[Path | None, typer.Option('--json', metavar='FILE', help='Write all figures there.')] = None,
+    scene: Annotated[list[str] | None, typer.Option('--scene', help='Scene; repeatable. All if not given.')] = None,
+    scenes_file: Annotated[Path | None, typer.Option(help='File with one scene name a line, e.g. a split.')] = None,
+    gts: Annotated[Path | None, typer.Option(metavar='DIR', help="Occ3D's labels; DIR/gts if not given.")] = None,
+    model: Annotated[str, typer.Option(help='Model configuration: a name or a .yaml path.')] = 'tiny',
+    weights: Annotated[str, typer.Option(help='Checkpoint folder or name; empty: untrained.')] = '',
+    cameras: Annotated[
+        str, typer.Option(help="Names in the order of the model's slots; imported OPUS weights have their own.")
+    ] = ','.join(CAMERAS),
+    device: Annotated[str, typer.Option(help='cpu or cuda:N.')] = 'cpu',
+    threads: Annotated[int, typer.Option(min=1, help='Threads on the CPU.')] = 2,
+    score_threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help='Least class probability.')] = 0.5,
+    closing: Annotated[bool, typer.Option(help='Fill holes between points.')] = True,
+    allow_failures: Annotated[bool, typer.Option(help='Exit with 0 although keyframes failed.')] = False,
+) -> None:
+    """Occupancy against Occ3D labels: mIoU with the camera mask and without, geometric IoU, RayIoU at 1, 2 and 4 m.
+
+    Keyframes run in time order through the engine that runs on the car. Exit code 1: a keyframe could not be predicted
+    (it counts as one where nothing was found) or has no labels. 2: the request or the data set is wrong.
+    """
+    console = Console(stderr=True)
+    torch.set_num_threads(threads)
+    try:
+        tables = NuScenesTables(data, version)
+        names = _scenes(tables, scene, scenes_file)
+        config = load_model_config(model)
+        place = torch_device(device)
+        perception = build_perception(config, weights=checkpoint_folder(weights)).to(place)
+        engine = PerceptionEngine(perception, config, place, cameras.split(','))
+        rule = VoxelRule(score_threshold, close=closing)
+        columns = (TextColumn('keyframes'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task('keyframes', total=sum(len(tables.scene(name).samples) for name in names))
+            run = evaluate_occupancy(
+                tables, names, gts or data / 'gts', engine, config, rule, lambda: progress.advance(task)
+            )
+    except (ValueError, OSError) as error:
+        console.print(f'error: {error}', style='red', markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(USER_ERROR) from error
+    settings = {
+        'data': str(data), 'version': version, 'scenes': names, 'model': config.name, 'weights': weights or 'untrained',
+        'device': device, 'score_threshold': score_threshold, 'closing': closing, 'revision': revision(),
+    }  # fmt: skip
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps({**settings, **run.summary()}, indent=1) + '\n', encoding='utf-8')
+    _show(run, f'{config.name}, {settings["weights"]}')
+    if run.failures:
+        _show_failures(run, console)
+        if not allow_failures:
+            raise typer.Exit(FAILED_SAMPLES)
+
+
+def _scenes(tables: NuScenesTables, names: list[str] | None, file: Path | None) -> list[str]:
+    """Names asked for, all by default.
+
+    Raises:
+        NuScenesError: the data set does not have one of them, or none is asked for.
+    """
+    wanted = list(names or ())
+    if file is not None:
+        wanted += file.read_text(encoding='utf-8').split()
+    unknown = sorted(set(wanted) - set(tables.scene_names))
+    if unknown:
+        raise NuScenesError(f'{len(unknown)} scenes are not in {tables.version}, for example {unknown[0]}')
+    if file is not None and not wanted:
+        raise NuScenesError(f'{file} names no scene')
+    return wanted or list(tables.scene_names)
+
+
+def _show(run: OccupancyRun, title: str) -> None:
+    scores = run.summary()['scores']
+    table = Table('%', 'camera mask', 'whole grid', title=title)
+    for row in ('miou', 'geometric_iou', *(f'iou/{name}' for name in CLASS_NAMES)):
+        table.add_row(
+            row.removeprefix('iou/'), *(_percent(scores[f'{area}/{row}']) for area in ('camera_mask', 'no_mask'))
+        )
+    rays = Table('%', '1 m', '2 m', '4 m', 'mean')
+    rays.add_row('RayIoU', *(_percent(scores[f'rayiou/{column}']) for column in ('1m', '2m', '4m', 'mean')))
+    for column in (*table.columns[1:], *rays.columns[1:]):
+        column.justify = 'right'
+    console = Console()
+    console.print(table)
+    console.print(rays)
+    origins = 'rays from the nominal mount, no LIDAR_TOP' if run.nominal_origins else 'rays from LIDAR_TOP'
+    console.print(
+        f'{run.keyframes} keyframes ({run.temporal} with earlier frames, {run.degraded} without some camera), '
+        f'{run.camera.samples} with a camera mask; {origins}',
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _percent(value: float | None) -> str:
+    return '-' if value is None else f'{100.0 * value:.2f}'
+
+
+def _show_failures(run: OccupancyRun, console: Console) -> None:
+    console.print(f'{len(run.failures)} keyframes failed:', style='red', highlight=False)
+    for failure in run.failures[:10]:
+        console.print(f'  {failure.scene} {failure.sample}: {failure.reason}', markup=False, highlight=False)

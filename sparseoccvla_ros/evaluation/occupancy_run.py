@@ -1,0 +1,154 @@
+"""Occupancy of a whole data set: every keyframe through the streaming engine that also runs on the car, then scored.
+
+Keyframes of a scene are fed in time order, so that each uses the features of earlier frames and never of later ones.
+Nothing is left out in silence: a keyframe that cannot be predicted counts as one where nothing was found, and one
+without labels is reported; either makes the run a failed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sparseoccvla_ros.data.keyframes import keyframe_view, label_pose
+from sparseoccvla_ros.data.nuscenes import LIDAR, NuScenesError, NuScenesTables, Sample
+from sparseoccvla_ros.data.occ3d import (
+    CLASS_NAMES,
+    FREE,
+    GRID_SHAPE,
+    RANGE_M,
+    VOXEL_M,
+    Occ3DError,
+    OccupancyLabels,
+    load_labels,
+)
+from sparseoccvla_ros.evaluation.occupancy_metrics import OccupancyScore
+from sparseoccvla_ros.evaluation.ray_iou import RayIoU, scene_ray_origins
+from sparseoccvla_ros.geometry import transform_from
+from sparseoccvla_ros.model.config import VLAConfig
+from sparseoccvla_ros.model.occupancy_decoding import VoxelRule, decode_voxels, dense_labels
+from sparseoccvla_ros.runtime.finite import NonFiniteOutput
+from sparseoccvla_ros.runtime.perception import PerceptionEngine
+from sparseoccvla_ros.runtime.timing import StageTimer
+
+#: Where nuScenes' cars carry their LiDAR (typical values): origin of RayIoU's rays in a data set without LIDAR_TOP.
+NOMINAL_EGO_FROM_LIDAR = transform_from((0.94, 0.0, 1.84), (0.0, 0.0, 0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A keyframe that could not be predicted or scored, and why."""
+
+    scene: str
+    sample: str
+    reason: str
+
+
+@dataclass
+class OccupancyRun:
+    """Scores over all keyframes so far. ``camera`` covers those whose labels have a camera mask, ``grid`` all of them;
+    ``degraded`` counts keyframes predicted without some camera, ``temporal`` those that used earlier frames.
+    """
+
+    camera: OccupancyScore = field(default_factory=lambda: OccupancyScore('camera'))
+    grid: OccupancyScore = field(default_factory=lambda: OccupancyScore(None))
+    rays: RayIoU = field(default_factory=RayIoU)
+    keyframes: int = 0
+    degraded: int = 0
+    temporal: int = 0
+    nominal_origins: bool = False
+    failures: list[Failure] = field(default_factory=list)
+
+    def add(self, predicted: np.ndarray, labels: OccupancyLabels, origins_ego: np.ndarray) -> None:
+        """Score one keyframe's predicted labels, uint8 [200, 200, 16]."""
+        self.grid.add(predicted, labels.semantics)
+        self.rays.add(predicted, labels.semantics, origins_ego)
+        if labels.mask_camera is not None:
+            self.camera.add(predicted, labels.semantics, labels.mask_camera)
+
+    def summary(self) -> dict[str, object]:
+        """Counts, failures and all scores, for a JSON file; fractions 0..1, nan as None."""
+        scores = {**self.camera.result(), **self.grid.result(), **self.rays.result()}
+        return {
+            'keyframes': self.keyframes,
+            'keyframes_with_camera_mask': self.camera.samples,
+            'degraded': self.degraded,
+            'temporal': self.temporal,
+            'ray_origins': 'nominal mount' if self.nominal_origins else LIDAR,
+            'failures': [vars(failure) for failure in self.failures],
+            'scores': {name: None if np.isnan(value) else value for name, value in scores.items()},
+        }
+
+
+def evaluate_occupancy(
+    tables: NuScenesTables,
+    scenes: Sequence[str],
+    gts_root: Path,
+    engine: PerceptionEngine,
+    config: VLAConfig,
+    rule: VoxelRule,
+    progress: Callable[[], None] = lambda: None,
+) -> OccupancyRun:
+    """Predict and score every keyframe of the scenes.
+
+    Args:
+        tables: of the data set.
+        scenes: names.
+        gts_root: Occ3D's ``gts`` folder.
+        engine: of the model; its memory is cleared between scenes.
+        config: of the model.
+        rule: how points become voxels.
+        progress: called after each keyframe.
+
+    Raises:
+        NuScenesError: a scene is unknown or its tables are broken.
+        ValueError: the model's space is not Occ3D's.
+    """
+    if (config.space.range_m, config.space.voxel_m, config.space.classes) != (RANGE_M, VOXEL_M, CLASS_NAMES):
+        raise ValueError(f'the model predicts in {config.space}, not in the space of Occ3D')
+    run = OccupancyRun()
+    for name in scenes:
+        samples = tables.scene(name).samples
+        origins = _ray_origins(samples, run)
+        engine.memory.clear()
+        for sample, origins_ego in zip(samples, origins, strict=True):
+            run.keyframes += 1
+            predicted = _predict(sample, name, engine, config, rule, run)
+            try:
+                run.add(predicted, load_labels(gts_root, name, sample.token), origins_ego)
+            except Occ3DError as error:
+                run.failures.append(Failure(name, sample.token, str(error)))
+            progress()
+    return run
+
+
+def _predict(
+    sample: Sample, scene: str, engine: PerceptionEngine, config: VLAConfig, rule: VoxelRule, run: OccupancyRun
+) -> np.ndarray:
+    """Labels of every voxel, uint8; all free where there is no prediction, which is noted as a failure."""
+    try:
+        view = keyframe_view(sample, engine.cameras, config.image.width_px, config.image.height_px)
+        output, temporal = engine.encode(view, StageTimer(engine.device))
+    except (NuScenesError, NonFiniteOutput, ValueError) as error:
+        run.failures.append(Failure(scene, sample.token, f'no prediction: {error}'))
+        return np.full(GRID_SHAPE, FREE, dtype=np.uint8)
+    run.degraded += bool(view.missing)
+    run.temporal += temporal
+    with torch.inference_mode():
+        (voxels,) = decode_voxels(output.points_m[-1].float(), output.logits[-1].float(), config.space, rule)
+        return dense_labels(voxels, config.space).cpu().numpy()
+
+
+def _ray_origins(samples: Sequence[Sample], run: OccupancyRun) -> list[np.ndarray]:
+    """RayIoU's origins for each keyframe, [O, 3], its ego frame."""
+    lidars = [sample.sensors.get(LIDAR) for sample in samples]
+    if all(lidars):
+        map_from_ego = np.stack([lidar.global_from_ego for lidar in lidars])
+        return scene_ray_origins(map_from_ego, np.stack([lidar.ego_from_sensor for lidar in lidars]))
+    run.nominal_origins = True
+    map_from_ego = np.stack([label_pose(sample) for sample in samples])
+    return scene_ray_origins(map_from_ego, NOMINAL_EGO_FROM_LIDAR)

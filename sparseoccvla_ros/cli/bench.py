@@ -7,13 +7,9 @@ import typer
 from rich.console import Console
 
 from sparseoccvla_ros.evaluation.encoder_cost import Workload, measure, table
+from sparseoccvla_ros.evaluation.loss_cost import loss_table, measure_loss
 
 bench = typer.Typer(name='bench', help='Measure what things cost on this machine.', no_args_is_help=True)
-
-
-@bench.callback()
-def group() -> None:
-    """Keeps `encoder` a sub-command while it is the only one."""
 
 
 @bench.command()
@@ -32,3 +28,9 @@ def encoder(
         console.print(f'{queries} queries, {cameras} cameras, {count} frames on {device} ...', highlight=False)
         cells += measure(Workload(count, cameras, queries, device), repeats, threads)
     typer.echo(f'torch {torch.__version__}, {threads} threads, median of {repeats}\n\n{table(cells)}')
+
+
+@bench.command()
+def loss(threads: Annotated[int, typer.Option(min=1, help='Threads.')] = 2) -> None:
+    """Supervision of the occupancy encoder at OPUS-T's size, on the CPU: time and memory."""
+    typer.echo(f'torch {torch.__version__}, {threads} threads\n\n{loss_table(measure_loss(threads))}')

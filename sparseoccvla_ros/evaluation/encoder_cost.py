@@ -10,18 +10,16 @@ each cell.
 
 from __future__ import annotations
 
-import gc
-import multiprocessing
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from sparseoccvla_ros.evaluation.process_memory import in_own_process, peak_mib
 from sparseoccvla_ros.model.config import EncoderConfig, ImageConfig, SpaceConfig
 from sparseoccvla_ros.model.feature_table import FeatureTable, feature_table, sample
 from sparseoccvla_ros.model.occupancy_encoder import DistanceAttention, EncoderLayer
@@ -192,7 +190,7 @@ def measure(workload: Workload, repeats: int, threads: int) -> list[Cell]:
                 for version in VERSIONS:
                     times[version].append(bench.seconds(part, version, backward))
             milliseconds = [1e3 * statistics.median(times[version]) for version in VERSIONS]
-            memory = [_peak_mib(workload, part, version, backward, threads) for version in VERSIONS]
+            memory = [in_own_process(_peak_here, workload, part, version, backward, threads) for version in VERSIONS]
             cells.append(Cell(part, workload.frames, backward, *milliseconds, *memory))
     return cells
 
@@ -212,28 +210,7 @@ def table(cells: Sequence[Cell]) -> str:
     return '\n'.join(lines)
 
 
-def _peak_mib(workload: Workload, part: Part, version: Version, backward: bool, threads: int) -> float:
-    """Memory that one run adds to what the inputs and weights take, in a process of its own."""
-    with multiprocessing.get_context('spawn').Pool(1) as pool:
-        return pool.apply(_peak_here, (workload, part, version, backward, threads))
-
-
 def _peak_here(workload: Workload, part: Part, version: Version, backward: bool, threads: int) -> float:
     torch.set_num_threads(threads)
     bench = LayerBench(workload)
-    if workload.device == 'cpu':
-        gc.collect()
-        Path('/proc/self/clear_refs').write_text('5')  # the peak is counted from here
-        before_kib = _status_kib('VmRSS')
-        bench.run(part, version, backward)
-        return (_status_kib('VmHWM') - before_kib) / 1024
-    torch.cuda.reset_peak_memory_stats(workload.device)
-    before = torch.cuda.memory_allocated(workload.device)
-    bench.run(part, version, backward)
-    return (torch.cuda.max_memory_allocated(workload.device) - before) / 2**20
-
-
-def _status_kib(field: str) -> int:
-    """A size of this process, from Linux."""
-    lines = Path('/proc/self/status').read_text(encoding='utf-8').splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f'{field}:'))
+    return peak_mib(lambda: bench.run(part, version, backward), workload.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from sparseoccvla_ros.model.backbone import ImageBackbone
@@ -23,7 +24,12 @@ class OccupancyPerception(nn.Module):
 
         Put frames together by ``torch.cat`` on the first axis and then split it into [B, V], which keeps that layout;
         ``torch.stack`` would not, and the encoder would have to copy.
+
+        Raises:
+            ValueError: not uint8 [N, H, W, 3]. Float pixels, which could hold NaN, are never taken.
         """
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(f'expected images uint8 [N, H, W, 3], got {images.dtype} {tuple(images.shape)}')
         return self.backbone(images)
 
     def encode(self, levels: tuple[Tensor, ...], image_from_ego: Tensor, view_mask: Tensor) -> EncoderOutput:

@@ -54,6 +54,22 @@ def test_extract_normalizes_and_keeps_images_apart(perception, small):
         torch.testing.assert_close(level, plain[index], rtol=1e-4, atol=1e-4)
 
 
+def test_pixels_that_could_be_nan_are_refused(perception):
+    nan = torch.full((1, 64, 96, 3), float('nan'))
+    for images in (nan, torch.zeros(1, 3, 64, 96, dtype=torch.uint8), torch.zeros(64, 96, 3, dtype=torch.uint8)):
+        with pytest.raises(ValueError, match=r'expected images uint8 \[N, H, W, 3\], got torch'):
+            perception.extract(images)
+
+
+def test_features_that_are_nan_show_in_the_output(perception, ring, levels_of):
+    """Nothing hides them: the engine refuses such a scene (runtime/finite.py)."""
+    levels = levels_of(12, 16)
+    for level in levels:
+        level[0, 0] = float('nan')
+    output = encode(perception, levels, ring(CAMERAS, FRAMES))
+    assert output.features.isnan().any()
+
+
 def test_pyramid_takes_odd_sizes(perception):
     with torch.no_grad():
         levels = perception.extract(torch.zeros(1, 72, 100, 3, dtype=torch.uint8))
@@ -66,6 +82,29 @@ def test_output_shapes(perception, ring, levels_of):
     assert [tuple(points.shape) for points in output.points_m] == [(1, 30, 1, 3), (1, 30, 4, 3), (1, 30, 8, 3)]
     assert [tuple(logits.shape) for logits in output.logits] == [(1, 30, 1, 17), (1, 30, 4, 17), (1, 30, 8, 17)]
     torch.testing.assert_close(output.positions_m, output.points_m[-1].mean(2))
+
+
+@pytest.mark.parametrize('queries', [300, 450, 600, 750, 1200])
+def test_number_of_queries_is_configured(small, ring, levels_of, queries):
+    config = dataclasses.replace(
+        small,
+        encoder=dataclasses.replace(small.encoder, queries=queries),
+        language=dataclasses.replace(small.language, context_length=2048),
+    )
+    output = encode(build_perception(config, weights=None), levels_of(12, 16), ring(CAMERAS, FRAMES))
+    assert output.features.shape == (1, queries, 32)
+    assert output.points_m[-1].shape == (1, queries, 8, 3)
+    assert output.features.isfinite().all()
+
+
+@pytest.mark.parametrize(('cameras', 'frames'), [(1, 1), (4, 1), (6, 8), (9, 3)])
+def test_any_number_of_cameras_and_frames(small, ring, levels_of, cameras, frames):
+    config = dataclasses.replace(small, image=dataclasses.replace(small.image, frames=frames))
+    perception = build_perception(config, weights=None)
+    levels, matrices = levels_of(cameras * frames, 16), ring(cameras, frames)
+    output = encode(perception, levels, matrices)
+    assert output.features.isfinite().all()
+    assert_different(output, encode(perception, levels_of(cameras * frames, 16, seed=1), matrices))
 
 
 def test_batch_equals_singles_with_matrices_of_their_own(perception, ring, levels_of):

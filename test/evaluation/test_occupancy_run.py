@@ -14,7 +14,7 @@ from sparseoccvla_ros.model.occupancy_decoding import VoxelRule
 from sparseoccvla_ros.model.occupancy_encoder import EncoderOutput
 from sparseoccvla_ros.model.vla import build_perception
 from sparseoccvla_ros.runtime.finite import NonFiniteOutput
-from sparseoccvla_ros.runtime.memory import FeatureRing
+from sparseoccvla_ros.runtime.memory import FeatureRing, FrameFeatures
 from sparseoccvla_ros.runtime.perception import PerceptionEngine
 from sparseoccvla_ros.world.tables import VERSION
 from sparseoccvla_ros.world.writer import WorldRequest, write_world
@@ -47,7 +47,7 @@ class Oracle:
     def __init__(self, root, fails=False):
         self.cameras, self.device = CAMERAS, torch.device('cpu')
         self.memory = FeatureRing(1, 0.5)
-        self.fails = fails
+        self.fails, self.remembered = fails, []
         samples = NuScenesTables(root, VERSION).scene(SCENE).samples
         self.semantics = {
             sample.stamp_ns: load_labels(root / 'gts', SCENE, sample.token).semantics for sample in samples
@@ -56,6 +56,8 @@ class Oracle:
     def encode(self, view, timer):
         if self.fails:
             raise NonFiniteOutput('perception: 3 of 7 values are not finite')
+        self.remembered.append(len(self.memory))
+        self.memory.store(FrameFeatures(view.stamp_ns, (), np.eye(4), np.ones(6, dtype=bool)))
         semantics = self.semantics[view.stamp_ns]
         index = np.argwhere(semantics != FREE)
         points = torch.from_numpy((index + 0.5) * VOXEL_M + RANGE_M[:3]).float()[None, :, None]
@@ -76,6 +78,13 @@ def test_perfect_predictions_score_one(written, config):
     for name in ('camera_mask/miou', 'camera_mask/geometric_iou', 'no_mask/miou', 'rayiou/1m', 'rayiou/mean'):
         assert summary['scores'][name] == 1.0
     assert summary['scores']['no_mask/iou/trailer'] is None  # in no keyframe
+
+
+def test_every_scene_begins_with_an_empty_memory(written, config):
+    """The scenes of nuScenes may follow each other without a gap."""
+    oracle = Oracle(written)
+    evaluate(written, oracle, config, (SCENE, SCENE))
+    assert oracle.remembered == [0, 1, 0, 1]
 
 
 def test_a_failed_keyframe_counts_as_one_where_nothing_is_found(written, config):

@@ -131,6 +131,20 @@ def test_batch_is_the_mean_over_points_and_over_voxels():
     assert both['layer1.points'] < max(single['layer1.points'] for single in singles)
 
 
+def test_a_point_that_is_there_twice_counts_as_one():
+    """Terms are means over points, not sums."""
+    one, truth = random_output(1), random_truth(1)
+    twice = EncoderOutput(
+        one.features,
+        tuple(points.repeat(1, 1, 2, 1) for points in one.points_m),
+        tuple(logits.repeat(1, 1, 2, 1) for logits in one.logits),
+    )
+    loss = OccupancyLoss(CONFIG, SPACE)
+    expected, found = loss(initial(), one, truth), loss(initial(), twice, truth)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+
+
 def test_a_sample_without_voxels_pulls_no_point_and_lowers_every_class():
     output = random_output(1)
     for tensor in (*output.points_m, *output.logits):

@@ -84,6 +84,19 @@ def test_output_shapes(perception, ring, levels_of):
     torch.testing.assert_close(output.positions_m, output.points_m[-1].mean(2))
 
 
+@pytest.mark.parametrize(('spread', 'looks_around'), [('floored', True), ('unbiased', False)])
+def test_a_query_of_one_point_looks_around_itself(small, ring, levels_of, spread, looks_around):
+    """In the first layer, whose deviation is zero: by default its offsets are in units of `offset_scale_m`."""
+    config = dataclasses.replace(small, encoder=dataclasses.replace(small.encoder, spread=spread))
+    levels, matrices = levels_of(12, 16), ring(CAMERAS, FRAMES)
+    logits = []
+    for offset in (0.0, 2.0):
+        perception = build_perception(config, weights=None)
+        perception.encoder.layers[0].sampling.sampling_offset.bias.data.fill_(offset)
+        logits.append(encode(perception, levels, matrices).logits[0])
+    assert torch.equal(*logits) is not looks_around
+
+
 @pytest.mark.parametrize('queries', [300, 450, 600, 750, 1200])
 def test_number_of_queries_is_configured(small, ring, levels_of, queries):
     config = dataclasses.replace(

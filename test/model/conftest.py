@@ -104,7 +104,8 @@ def opus_meta(golden_dir) -> dict:
 @pytest.fixture(scope='session')
 def opus_space(opus_meta) -> SpaceConfig:
     """The fixture's labelled space."""
-    return SpaceConfig(range_m=tuple(opus_meta['pc_range']), voxel_m=opus_meta['voxel_size'][0])
+    classes = tuple(f'class {label}' for label in range(opus_meta['num_classes']))
+    return SpaceConfig(range_m=tuple(opus_meta['pc_range']), voxel_m=opus_meta['voxel_size'][0], classes=classes)
 
 
 @pytest.fixture(scope='session')

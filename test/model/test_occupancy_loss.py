@@ -84,6 +84,16 @@ def test_weight_of_a_voxel(distance_m, label, seen, weight):
     assert OccupancyLoss(CONFIG, SPACE).voxel_weights(torch.tensor([distance_m]), voxels).item() == weight
 
 
+def test_defaults_are_those_of_opus_t():
+    """Source: the configuration opus-t_r50_704x256_8f of jbwang1997/OPUS."""
+    config = OccupancyLossConfig()
+    assert config.class_weights == (10, 5, 10, 5, 5, 10, 10, 5, 10, 5, 5, 1, 5, 1, 1, 2, 1)
+    assert (config.class_loss_weight, config.focal_gamma, config.focal_alpha) == (2.0, 2.0, 0.25)
+    assert (config.point_loss_weight, config.point_beta_m) == (0.5, 0.2)
+    assert (config.missed_beyond_m, config.missed_weight) == (0.2, 5.0)
+    assert (config.rare_classes, config.rare_weight) == ((0, 2, 5, 8), 10.0)
+
+
 def test_focal_loss_without_focus_is_half_of_cross_entropy():
     logits = torch.linspace(-4, 4, 12).view(4, 3)
     target = (torch.arange(12).view(4, 3) % 2).float()

@@ -31,6 +31,8 @@ DIAGNOSTICS_PERIOD_S = 1.0
 LOG_PERIOD_S = 5.0
 #: Concern of the diagnostic status that tells how many subscribers each output has.
 SUBSCRIBERS = 'subscribers'
+#: Concern of the diagnostic status that tells how many publishers each input knows.
+PUBLISHERS = 'publishers'
 #: What a wrong parameter, a missing file or a checkpoint that does not fit raises at start-up.
 STARTUP_ERRORS = (ValueError, OSError, RuntimeError, ImportError, NameValidationException)
 PARAMETER_ERRORS = (ValueError, InvalidParameterTypeException, InvalidParameterValueException)
@@ -203,10 +205,11 @@ class ManagedNode(LifecycleNode):
     def _publish_diagnostics(self) -> None:
         state = 'active' if self.active else 'inactive'
         lifecycle = self.diagnostic('lifecycle', '' if self.active else state, {'state': state})
-        # discovery is not symmetric: only the publisher knows who will get its next message
+        # discovery is not symmetric: a message arrives once its publisher knows the reader and the reader the publisher
         heard = {publisher.topic_name: publisher.get_subscription_count() for publisher in self._outputs}
-        subscribers = self.diagnostic(SUBSCRIBERS, '', heard)
-        message = DiagnosticArray(status=[lifecycle, subscribers, *(self.status() if self.active else [])])
+        known = {reader.topic_name: reader.get_publisher_count() for reader in self.subscriptions}
+        matches = [self.diagnostic(SUBSCRIBERS, '', heard), self.diagnostic(PUBLISHERS, '', known)]
+        message = DiagnosticArray(status=[lifecycle, *matches, *(self.status() if self.active else [])])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 

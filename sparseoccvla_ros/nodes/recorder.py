@@ -14,6 +14,7 @@ from nav_msgs.msg import OccupancyGrid
 from nav_msgs.msg import Path as PathMessage
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from rosbags.rosbag2 import StoragePlugin, Writer
 from sensor_msgs.msg import PointCloud2
 from visualization_msgs.msg import MarkerArray
@@ -62,6 +63,7 @@ class Recorder:
         self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
         self._lock = threading.Lock()
         self._open = False
+        self._readers: dict[str, Subscription] = {}
         self.counts: Counter[str] = Counter()
 
     def __enter__(self) -> Recorder:
@@ -70,8 +72,13 @@ class Recorder:
         typestore = package_typestore()
         for topic, kind in OUTPUTS.items():
             connection = self._writer.add_connection(topic, _type_name(kind), typestore=typestore)
-            self._node.create_subscription(kind, topic, self._callback(topic, connection), RECORDED, raw=True)
+            callback = self._callback(topic, connection)
+            self._readers[topic] = self._node.create_subscription(kind, topic, callback, RECORDED, raw=True)
         return self
+
+    def unmatched(self) -> list[str]:
+        """Outputs of which this side knows no publisher yet, so that what is published would be lost."""
+        return [topic for topic, reader in self._readers.items() if not reader.get_publisher_count()]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

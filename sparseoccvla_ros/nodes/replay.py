@@ -21,7 +21,7 @@ from sparseoccvla_ros.evaluation.replay_summary import AnswerRecord, read_output
 from sparseoccvla_ros.evaluation.report import write_report
 from sparseoccvla_ros.msg import SceneStatus
 from sparseoccvla_ros.nodes.bag_player import BagPlayer, numbered, played_topics
-from sparseoccvla_ros.nodes.base import SUBSCRIBERS
+from sparseoccvla_ros.nodes.base import PUBLISHERS, SUBSCRIBERS
 from sparseoccvla_ros.nodes.client import ANSWER_TIMEOUT_S, SpinningNode, StackClient, answer_record
 from sparseoccvla_ros.nodes.processes import (
     NODES,
@@ -51,7 +51,6 @@ MATCH_TIMEOUT_S = 20.0
 #: After the last message of the bag, and after the last trajectory.
 SETTLE_TIMEOUT_S = 15.0
 QUIET_S = 0.3
-READER_LEAD_S = 1.0
 ODOMETRY_LEAD_S = 0.005
 DIAGNOSTICS = '/diagnostics'
 #: Nodes of the stack that read what another process of it publishes.
@@ -148,6 +147,7 @@ class _Run:
         self._published_s: dict[int, float] = {}
         self._heard_s = time.monotonic()
         self._subscribers: dict[str, int] = {}
+        self._publishers: dict[str, dict[str, int]] = {}
         self.answers: list[AnswerRecord] = []
         self.model: dict[str, Any] = {}
 
@@ -155,13 +155,13 @@ class _Run:
         """Wait for the stack, play, ask, and let the outputs run dry."""
         with SpinningNode('replay', domain_id=domain_id) as self._session:
             topics = played_topics(self._reader.topics, self._preset, self._settings.cameras)
-            recorder = Recorder(
+            self._recorder = Recorder(
                 self._session.node, self._options.out / OUTPUTS, lambda: self._player.now_ns, self._listen
             )
             self._player = BagPlayer(
                 self._session.node, topics, self._preset, self._settings.cameras, self._reader.start_ns
             )
-            with recorder:
+            with self._recorder:
                 self._client = StackClient(self._session)
                 self._session.start()
                 self._wait_for_stack()
@@ -194,7 +194,8 @@ class _Run:
         if not self._session.wait_until(lambda: not self._unread(), MATCH_TIMEOUT_S, self._check):
             raise ReplayError(f'the stack does not know all readers of {", ".join(self._unread())}')
         # The readers' side of a match follows the writer's, and volatile data that comes in between is lost.
-        time.sleep(READER_LEAD_S)
+        if not self._session.wait_until(lambda: not self._unmatched(), MATCH_TIMEOUT_S, self._check):
+            raise ReplayError(f'readers do not know their publishers: {", ".join(self._unmatched())}')
         waited_s = time.monotonic() - begin_s
         self._progress(f'stack active after {waited_s:.1f} s: {self.model["name"]}, {self.model["weights"]}')
 
@@ -205,6 +206,18 @@ class _Run:
             for topic, count in READERS_IF_SEPARATE.items():
                 readers[topic] += count
         return [topic for topic, count in readers.items() if self._subscribers.get(topic, 0) < count]
+
+    def _unmatched(self) -> list[str]:
+        """Readers that do not know their publisher yet: the recorder, and the stack's nodes by their own word."""
+        published = {*self._player.topics, *(READERS_IF_SEPARATE if self._options.separate else ())}
+        silent = [f'{node} (no word from it)' for node in NODES if node not in self._publishers]
+        nodes = [
+            f'{node} of {topic}'
+            for node, counts in self._publishers.items()
+            for topic, count in counts.items()
+            if topic in published and not count
+        ]
+        return [*silent, *nodes, *(f'recorder of {topic}' for topic in self._recorder.unmatched())]
 
     def _play_in_lockstep(self) -> None:
         asked = self._questions_by_set()
@@ -299,8 +312,11 @@ class _Run:
         """On the executor's thread, for every recorded message."""
         if topic == DIAGNOSTICS:
             for status in deserialize_message(data, DiagnosticArray).status:
-                if status.name.endswith(f': {SUBSCRIBERS}'):
+                node, _, concern = status.name.partition(': ')
+                if concern == SUBSCRIBERS:
                     self._subscribers |= {pair.key: int(pair.value) for pair in status.values}
+                elif concern == PUBLISHERS:
+                    self._publishers[node] = {pair.key: int(pair.value) for pair in status.values}
             self._session.notify()
             return
         self._heard_s = time.monotonic()

@@ -23,7 +23,7 @@ from sensor_msgs.msg import CompressedImage
 
 from sparseoccvla_ros.action import StreamAnswer
 from sparseoccvla_ros.msg import PlannedTrajectory, SceneStatus
-from sparseoccvla_ros.nodes.base import SUBSCRIBERS
+from sparseoccvla_ros.nodes.base import PUBLISHERS, SUBSCRIBERS
 from sparseoccvla_ros.nodes.recorder import OUTPUTS
 from sparseoccvla_ros.srv import AskScene, DescribeModel
 
@@ -47,15 +47,22 @@ class FakeStack:
         self.nodes = {name: LifecycleNode(name) for name in arguments.nodes}
         if 'perception' in self.nodes:
             node = self.nodes['perception']
-            for camera in CAMERAS:
-                topic = f'{arguments.prefix}/{camera}/image_rect/compressed'
+            self.readers = [
                 node.create_subscription(
-                    CompressedImage, topic, lambda m, c=camera: self.on_image(c, m), qos_profile_sensor_data
+                    CompressedImage,
+                    f'{arguments.prefix}/{camera}/image_rect/compressed',
+                    lambda m, c=camera: self.on_image(c, m),
+                    qos_profile_sensor_data,
                 )
+                for camera in CAMERAS
+            ]
             self.status = node.create_publisher(SceneStatus, 'scene_status', 10)
             self.trajectory = node.create_publisher(PlannedTrajectory, 'trajectory', 10)
             self.diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
-            node.create_timer(0.1, self.tell_subscribers, clock=Clock(clock_type=ClockType.STEADY_TIME))
+            # outputs that it never sends, so that the recorder finds them
+            for topic in OUTPUTS.keys() - {'/scene_status', '/trajectory', '/diagnostics'}:
+                node.create_publisher(OUTPUTS[topic], topic, 10)
+            node.create_timer(0.1, self.tell_matches, clock=Clock(clock_type=ClockType.STEADY_TIME))
             # nothing in this stand-in may need the other processes: perception answers for all
             node.create_service(AskScene, 'ask', self.on_ask)
             node.create_service(DescribeModel, 'describe', self.on_describe)
@@ -68,14 +75,26 @@ class FakeStack:
                 callback_group=ReentrantCallbackGroup(),
             )
 
-    def tell_subscribers(self) -> None:
-        """Of its two outputs as they are; the ones it does not have count as heard."""
+    def tell_matches(self) -> None:
+        """Of its images and its two outputs as they are; the outputs it never sends count as heard."""
         counts = dict.fromkeys(OUTPUTS, 3)
         for publisher in (self.status, self.trajectory):
             counts[publisher.topic_name] = publisher.get_subscription_count()
-        values = [KeyValue(key=topic, value=str(count)) for topic, count in counts.items()]
-        status = DiagnosticStatus(level=DiagnosticStatus.OK, name=f'perception: {SUBSCRIBERS}', values=values)
-        self.diagnostics.publish(DiagnosticArray(status=[status]))
+        known = {reader.topic_name: reader.get_publisher_count() for reader in self.readers}
+        statuses = [
+            DiagnosticStatus(
+                level=DiagnosticStatus.OK,
+                name=name,
+                values=[KeyValue(key=topic, value=str(count)) for topic, count in values.items()],
+            )
+            for name, values in (
+                (f'perception: {SUBSCRIBERS}', counts),
+                (f'perception: {PUBLISHERS}', known),
+                (f'reasoning: {PUBLISHERS}', {}),
+                (f'planner: {PUBLISHERS}', {}),
+            )
+        ]
+        self.diagnostics.publish(DiagnosticArray(status=statuses))
 
     def on_image(self, camera: str, message: CompressedImage) -> None:
         stamp = message.header.stamp

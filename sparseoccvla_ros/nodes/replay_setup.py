@@ -15,15 +15,17 @@ from sparseoccvla_ros.nodes.processes import Parameters, overlay_parameters
 OUTPUTS, LOGS, PARAMETERS, SUMMARY, REPORT = 'outputs', 'logs', 'params.yaml', 'summary.json', 'report.html'
 OWN_NAMES = frozenset({OUTPUTS, LOGS, PARAMETERS, SUMMARY, REPORT})
 
+#: Fast DDS notices a lost sample of a reliable topic by its heartbeat, every 3 s, and sends it again.
+RESENT_S = 5.0
 #: In lockstep nothing is late, only slow: limits on the steady clock must not decide what comes out.
 LOCKSTEP_PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     'perception': {
         'sensor_reliability': 'reliable',
-        'set_timeout_s': 2.0,
-        'pose_timeout_s': 1.0,
+        'set_timeout_s': RESENT_S,
+        'pose_timeout_s': RESENT_S,
         'calibration_timeout_s': 5.0,
     },
-    'planner': {'sensor_reliability': 'reliable', 'pose_timeout_s': 1.0, 'deadline_s': 100.0},
+    'planner': {'sensor_reliability': 'reliable', 'pose_timeout_s': RESENT_S, 'deadline_s': 100.0},
 }
 SET_TIMEOUT_S = 120.0
 

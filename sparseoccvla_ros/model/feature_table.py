@@ -12,18 +12,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from sparseoccvla_ros.model.sampling import ViewChoice
 
+#: Reads of one table at most: one per layer of the encoder.
+MAX_READS = 64
+
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """All levels of all views as ``rows`` [sum over levels of B * V * h * w * G, C / G], detached.
+    """All levels of all views as ``rows`` [sum over levels of B * V * h * w * G, C / G], then one of zeros; detached.
 
-    Gradients go through ``token``: each read leaves what it has in ``reads`` during its backward pass, and the token's
-    own backward, which autograd runs when all reads are done, turns them into one gradient. One per layer would cost
-    more than the reads: with 8 frames of 704x256 the table has 0.7 GB.
+    Gradients go through ``token``, which has a slot for every read. In a backward pass each read leaves what it has in
+    ``reads`` and marks its slot; the token's own backward, which autograd runs when all of them are done, turns what is
+    marked into one gradient. One per layer would cost more than the reads: with 8 frames of 704x256 it has 0.7 GB.
     """
 
     rows: Tensor
@@ -32,7 +36,7 @@ class FeatureTable:
     views: int
     groups: int
     token: Tensor
-    reads: list[tuple[Tensor, Tensor, Tensor]]
+    reads: list[tuple[Tensor, Tensor, Tensor] | None]
 
 
 def feature_table(levels: tuple[Tensor, ...], groups: int) -> FeatureTable:
@@ -42,16 +46,18 @@ def feature_table(levels: tuple[Tensor, ...], groups: int) -> FeatureTable:
         ValueError: too many texels for one batch (2^31 / groups).
     """
     B, V, C = levels[0].shape[:3]
+    count = sum(level.numel() for level in levels) // (C // groups)
+    if count >= torch.iinfo(torch.int32).max:  # rows are counted in int32, which is a third faster on a CPU
+        raise ValueError(f'{count} feature rows in one batch are not fewer than {torch.iinfo(torch.int32).max}')
     with torch.no_grad():
-        rows = torch.cat([level.permute(0, 1, 3, 4, 2).reshape(-1, C // groups) for level in levels])
-    if rows.shape[0] > torch.iinfo(torch.int32).max:  # rows are counted in int32, which is a third faster on a CPU
-        raise ValueError(f'{rows.shape[0]} feature rows in one batch are more than {torch.iinfo(torch.int32).max}')
+        parts = [level.permute(0, 1, 3, 4, 2).reshape(-1, C // groups) for level in levels]
+        rows = torch.cat([*parts, parts[0].new_zeros(1, C // groups)])
     sizes = tuple((level.shape[3], level.shape[4]) for level in levels)
-    reads: list[tuple[Tensor, Tensor, Tensor]] = []
+    reads: list[tuple[Tensor, Tensor, Tensor] | None] = []
     return FeatureTable(rows, sizes, B, V, groups, _Layout.apply(rows, reads, *levels), reads)
 
 
-def sample(table: FeatureTable, choice: ViewChoice, level_weights: Tensor) -> Tensor:
+def sample(table: FeatureTable, choice: ViewChoice, level_weights: Tensor, *, leave_out: bool | None = None) -> Tensor:
     """Bilinear reads at the chosen places, levels summed by weight.
 
     Pixel centres of the outermost texels lie on the image's border (align_corners); beyond it features are zero.
@@ -60,15 +66,22 @@ def sample(table: FeatureTable, choice: ViewChoice, level_weights: Tensor) -> Te
         table: from :func:`feature_table`.
         choice: for N = Q x G x P points, in that order.
         level_weights: [B, T, Q, G, P, L].
+        leave_out: whether what no camera sees is left out of the reads, None: on a CPU. The result is the same.
 
     Returns:
-        [B, Q, G, T * P, C / G], frame-major.
+        [B, Q, G, T * P, C / G], frame-major; zero where no camera sees the point, whatever the features are.
+
+    Raises:
+        ValueError: a table is read more than ``MAX_READS`` times.
     """
     B, T, Q, G, P, _ = level_weights.shape
     seen = choice.seen.reshape(-1)
-    # on a GPU counting them would wait for it, and a read without weight costs little there
-    kept = seen.nonzero()[:, 0] if seen.device.type == 'cpu' and not seen.all() else None
+    # a GPU would have to be waited for to count what is seen; there the rest reads the row of zeros
+    leave_out = seen.device.type == 'cpu' if leave_out is None else leave_out
+    kept = seen.nonzero()[:, 0] if leave_out and not seen.all() else None
     index, weight = _taps(table, choice, level_weights * choice.seen.view(B, T, Q, G, P, 1), kept)
+    if not leave_out:
+        index = torch.where(seen[:, None], index, len(table.rows) - 1)
     weight = weight.to(table.rows.dtype)
     read = F.embedding_bag(index, table.rows, mode='sum', per_sample_weights=weight)
     read = _Read.apply(read, table.token, table.reads, index, weight.detach())
@@ -119,12 +132,15 @@ class _Layout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, reads: list, *levels: Tensor) -> Tensor:
         ctx.rows, ctx.reads, ctx.shapes = rows, reads, [level.shape for level in levels]
-        return rows.new_zeros(())
+        return rows.new_zeros(MAX_READS)
 
     @staticmethod
-    def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, ...]:
-        index, weight, gradient = (torch.cat(part) for part in zip(*ctx.reads, strict=True))
-        ctx.reads.clear()
+    @once_differentiable
+    def backward(ctx: Any, marked: Tensor) -> tuple[Tensor | None, ...]:
+        # what is not marked comes from an earlier pass that asked for other gradients than the levels'
+        parts = [ctx.reads[slot] for slot in marked.nonzero()[:, 0].tolist()]
+        ctx.reads[:] = [None] * len(ctx.reads)
+        index, weight, gradient = (torch.cat(part) for part in zip(*parts, strict=True))
         with torch.enable_grad():
             rows = ctx.rows.detach().requires_grad_()
             read = F.embedding_bag(index, rows, mode='sum', per_sample_weights=weight)
@@ -132,7 +148,7 @@ class _Layout(torch.autograd.Function):
         counts = [shape.numel() // rows.shape[1] for shape in ctx.shapes]
         levels = [
             part.view(B, V, height, width, C).permute(0, 1, 4, 2, 3)
-            for part, (B, V, C, height, width) in zip(rows_gradient.split(counts), ctx.shapes, strict=True)
+            for part, (B, V, C, height, width) in zip(rows_gradient[:-1].split(counts), ctx.shapes, strict=True)
         ]
         return None, None, *levels
 
@@ -142,11 +158,19 @@ class _Read(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, read: Tensor, token: Tensor, reads: list, index: Tensor, weight: Tensor) -> Tensor:
-        ctx.reads = reads
+        if len(reads) == MAX_READS:
+            raise ValueError(f'a feature table is read at most {MAX_READS} times')
+        ctx.reads, ctx.slot = reads, len(reads)
+        reads.append(None)
         ctx.save_for_backward(index, weight)
         return read.view_as(read)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        ctx.reads.append((*ctx.saved_tensors, gradient))
-        return gradient, gradient.new_zeros(()), None, None, None
+        if not ctx.needs_input_grad[1]:
+            return gradient, None, None, None, None
+        ctx.reads[ctx.slot] = (*ctx.saved_tensors, gradient)
+        mark = gradient.new_zeros(MAX_READS)
+        mark[ctx.slot] = 1.0
+        return gradient, mark, None, None, None

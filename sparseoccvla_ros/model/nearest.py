@@ -6,7 +6,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-#: Distances held at once by the search in chunks: two float32 matrices of this many numbers, 64 MiB.
+#: Distances held at once by the search in chunks: two matrices of this many numbers, 64 MiB in float32.
 CHUNK_ELEMENTS = 1 << 23
 
 
@@ -14,7 +14,8 @@ class PointIndex:
     """A set of points that is asked several times.
 
     On the CPU a k-d tree (memory and build time linear in the points), elsewhere exact distances in chunks of rows, at
-    most 64 MiB at a time. Nothing is differentiable here: an index is what comes out.
+    most 64 MiB at a time in float32. Nothing is differentiable here: an index is what comes out. Of several points at
+    the very same distance the chunks give the lowest index, the tree any.
 
     Args:
         points_m: [M, 3], M >= 1.

@@ -226,7 +226,9 @@ class OccupancyEncoder(nn.Module):
             )
         table = feature_table(levels, self.groups)
         points_m = self.initial_points_m.expand(B, -1, -1, -1)
-        image_from_ego = image_from_ego.to(points_m.dtype)
+        # the matrix of a missing camera may hold anything; a NaN in it would reach gradients though never the result
+        nothing = torch.eye(4, dtype=points_m.dtype, device=points_m.device)
+        image_from_ego = torch.where(view_mask[..., None, None], image_from_ego.to(points_m.dtype), nothing)
         low_m, size_m = self.low_m.to(points_m.dtype), self.size_m.to(points_m.dtype)
         query = points_m.new_zeros(B, points_m.shape[1], self.width)
         all_points, all_logits = [], []

@@ -75,16 +75,18 @@ def occupied_voxels(semantics: Tensor, mask_camera: Tensor | None, space: SpaceC
         space: of the grid.
 
     Raises:
-        ValueError: shapes do not belong to ``space``.
+        ValueError: shapes do not belong to ``space``, or labels are no integers.
     """
     low_m = torch.tensor(space.range_m[:3], dtype=torch.float64)
+    if semantics.is_floating_point():
+        raise ValueError(f'semantics must be integers, got {semantics.dtype}')
     if tuple(semantics.shape[1:]) != space.grid_shape:
         raise ValueError(f'semantics {tuple(semantics.shape)} is not [B, X, Y, Z] with {space.grid_shape} voxels')
     if mask_camera is not None and mask_camera.shape != semantics.shape:
         raise ValueError(f'mask_camera {tuple(mask_camera.shape)} differs from semantics {tuple(semantics.shape)}')
     samples = []
     for b, grid in enumerate(semantics):
-        index = (grid < len(space.classes)).nonzero()
+        index = ((grid >= 0) & (grid < len(space.classes))).nonzero()
         at = tuple(index.unbind(1))
         centres_m = ((index.double() + 0.5) * space.voxel_m + low_m.to(index.device)).float()
         seen = torch.ones_like(at[0], dtype=torch.bool) if mask_camera is None else mask_camera[b][at] > 0

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from sparseoccvla_ros.model.occupancy_decoding import VoxelRule, decode_voxels, voxel_scores
 
@@ -61,8 +62,17 @@ def test_voxels_and_labels(sets, rule, opus_space, close):
 
 
 def test_a_batch_gives_what_its_samples_give_alone(sets, rule, opus_space):
-    """Where the reference is wrong."""
-    points_m, logits = (torch.cat([entry[part] for entry in sets.values()]) for part in (0, 1))
+    """Where the reference is wrong. The sets are made equally large by queries that say nothing."""
+    queries = max(points.shape[1] for points, _, _ in sets.values())
+    most = max(points.shape[2] for points, _, _ in sets.values())
+    batch = []
+    for points_m, logits, _ in sets.values():
+        spare = (0, 0, 0, most - points_m.shape[2], 0, queries - points_m.shape[1])
+        # a point of its own query's middle moves that middle nowhere
+        padded = torch.cat([points_m, points_m.mean(2, keepdim=True).expand(-1, -1, most - points_m.shape[2], -1)], 2)
+        padded = F.pad(padded, (0, 0, 0, 0, 0, queries - points_m.shape[1]))
+        batch.append((padded, F.pad(logits, spare, value=-20.0)))
+    points_m, logits = (torch.cat(part) for part in zip(*batch, strict=True))
     found = decode_voxels(points_m, logits, opus_space, rule)
     for one, (name, (_, _, stored)) in zip(found, sets.items(), strict=True):
         assert_same_voxels(one, stored[f'{name}/occ_loc_padded'], stored[f'{name}/sem_pred_padded'])

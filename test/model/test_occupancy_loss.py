@@ -49,7 +49,8 @@ def one_point(x: float, y: float, z: float, logits: list[float]) -> EncoderOutpu
 
 def test_voxel_centres_labels_and_mask_by_hand():
     semantics = torch.full((1, 8, 8, 2), FREE)
-    semantics[0, 0, 0, 0], semantics[0, 7, 3, 1], semantics[0, 5, 5, 0] = 1, 2, UNLABELLED
+    semantics[0, 0, 0, 0], semantics[0, 7, 3, 1] = 1, 2
+    semantics[0, 5, 5, 0], semantics[0, 5, 5, 1] = UNLABELLED, -1
     mask = torch.zeros_like(semantics)
     mask[0, 7, 3, 1] = 1
     (voxels,) = occupied_voxels(semantics, mask, SPACE)
@@ -212,9 +213,11 @@ def test_what_does_not_belong_together_is_refused():
     with pytest.raises(ValueError, match='not finite'):
         loss(initial(), broken, random_truth(1))
     with pytest.raises(ValueError, match=r'is not \[B, X, Y, Z\] with \(8, 8, 2\) voxels'):
-        occupied_voxels(torch.zeros(1, 8, 8, 3), None, SPACE)
+        occupied_voxels(torch.zeros(1, 8, 8, 3, dtype=torch.uint8), None, SPACE)
     with pytest.raises(ValueError, match='differs from semantics'):
-        occupied_voxels(torch.zeros(1, 8, 8, 2), torch.zeros(1, 8, 8), SPACE)
+        occupied_voxels(torch.zeros(1, 8, 8, 2, dtype=torch.uint8), torch.zeros(1, 8, 8), SPACE)
+    with pytest.raises(ValueError, match=r'must be integers, got torch.float32'):
+        occupied_voxels(torch.zeros(1, 8, 8, 2), None, SPACE)
     with pytest.raises(ValueError, match='17 class_weights for 3 classes'):
         OccupancyLoss(OccupancyLossConfig(), SPACE)
     with pytest.raises(ValueError, match='must be labels below 2'):

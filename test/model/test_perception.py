@@ -84,6 +84,26 @@ def test_output_shapes(perception, ring, levels_of):
     torch.testing.assert_close(output.positions_m, output.points_m[-1].mean(2))
 
 
+@pytest.mark.parametrize(
+    'choice',
+    [{'level_weights': 'opus'}, {'unseen_points': 'view0'}, {'shared_points': 'first'}, {'spread': 'unbiased'}],
+    ids=str,
+)
+def test_each_choice_of_the_encoder_is_live(perception, small, ring, levels_of, choice):
+    """The golden tests say that OPUS' values are right; here none of the switches is dead."""
+    other = build_perception(
+        dataclasses.replace(small, encoder=dataclasses.replace(small.encoder, **choice)), weights=None
+    )
+    other.load_state_dict(perception.state_dict())
+    # all around, where neighbours see the same points; and one camera a frame, with points just outside of it
+    differences = []
+    for views in (list(range(12)), [0, CAMERAS]):
+        levels, matrices = levels_of(len(views), 16), ring(CAMERAS, FRAMES)[:, views]
+        outputs = [encode(part, levels, matrices).features for part in (perception, other)]
+        differences.append((outputs[0] - outputs[1]).abs().max())
+    assert max(differences) > 1e-2
+
+
 @pytest.mark.parametrize(('spread', 'looks_around'), [('floored', True), ('unbiased', False)])
 def test_a_query_of_one_point_looks_around_itself(small, ring, levels_of, spread, looks_around):
     """In the first layer, whose deviation is zero: by default its offsets are in units of `offset_scale_m`."""
@@ -163,6 +183,24 @@ def test_masked_camera_equals_absent_camera(perception, ring, levels_of):
     absent = encode(perception, tuple(level[:, mask[0]] for level in levels), matrices[:, mask[0]])
     assert_same(masked, absent)
     assert_different(masked, encode(perception, levels, matrices))
+
+
+def test_the_matrix_of_a_missing_camera_may_hold_anything(perception, ring, levels_of):
+    """In the result and in the gradients."""
+    mask = torch.ones(1, 12, dtype=torch.bool)
+    mask[0, [2, 8]] = False
+    broken = ring(CAMERAS, FRAMES).clone()
+    broken[0, [2, 8]] = float('nan')
+    gradients = []
+    for matrices in (ring(CAMERAS, FRAMES), broken):
+        perception.zero_grad()
+        output = perception.encode(levels_of(12, 16), matrices, mask)
+        (output.features.sum() + output.logits[-1].sum()).backward()
+        gradients.append({name: p.grad.clone() for name, p in perception.named_parameters() if p.grad is not None})
+    perception.zero_grad()
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        assert torch.equal(gradient, gradients[1][name]), name
 
 
 def test_no_camera_at_all_is_defined(perception, ring, levels_of):

@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 
-from sparseoccvla_ros.model.feature_table import feature_table, sample
+from sparseoccvla_ros.model.feature_table import MAX_READS, feature_table, sample
 from sparseoccvla_ros.model.sampling import ViewRule, choose_views, level_volumes, project, sample_per_level
 
 FRAMES, CAMERAS, Q, G, P = 2, 6, 12, 4, 3
@@ -70,6 +70,42 @@ def test_gradients_of_several_reads_of_one_table_add_up(ring, levels_of):
     assert all(level.abs().max() > 0 for level in gradients[False][0])
     for together in gradients[True]:
         torch.testing.assert_close(together, gradients[False][0], rtol=1e-9, atol=1e-12)
+
+
+def test_a_backward_pass_for_other_gradients_leaves_nothing_behind(ring, levels_of):
+    """As when a training step asks for one term's gradient of the weights first."""
+    levels = tuple(level.double().requires_grad_() for level in levels_of(FRAMES * CAMERAS, 16))
+    mask = torch.ones(1, FRAMES * CAMERAS, dtype=torch.bool)
+    weights = level_weights(1, 4).double().requires_grad_()
+    gradients = []
+    for ask_before in (False, True):
+        table = feature_table(levels, G)
+        reads = [
+            sample(table, choose_views(random_points(1, seed).double(), ring(6, 2).double(), mask, rule()), weights)
+            for seed in (1, 2)
+        ]
+        if ask_before:
+            torch.autograd.grad(reads[0].square().sum(), weights, retain_graph=True)
+            torch.autograd.grad(reads[1].square().sum(), levels[0], retain_graph=True)
+        gradients.append(torch.autograd.grad(reads[0].square().sum(), levels))
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
+
+
+def test_levels_without_gradients_keep_nothing_of_the_reads(ring, levels_of):
+    table, weights = feature_table(levels_of(CAMERAS, 16), G), level_weights(1, 4, frames=1).requires_grad_()
+    mask = torch.ones(1, CAMERAS, dtype=torch.bool)
+    sample(table, choose_views(random_points(1), ring(CAMERAS, 1), mask, rule(frames=1)), weights).sum().backward()
+    assert weights.grad.abs().max() > 0
+    assert table.reads == [None]
+
+
+def test_a_table_has_slots_for_so_many_reads(ring, levels_of):
+    table, mask = feature_table(levels_of(CAMERAS, 16), G), torch.ones(1, CAMERAS, dtype=torch.bool)
+    choice = choose_views(random_points(1), ring(CAMERAS, 1), mask, rule(frames=1))
+    for _ in range(MAX_READS):
+        sample(table, choice, level_weights(1, 4, frames=1))
+    with pytest.raises(ValueError, match=f'read at most {MAX_READS} times'):
+        sample(table, choice, level_weights(1, 4, frames=1))
 
 
 def test_a_table_is_freed_with_its_last_reference(ring, levels_of):
@@ -138,18 +174,41 @@ def test_points_that_no_camera_sees_read_zero(ring, levels_of):
         assert sampled.abs().max() == 0.0
 
 
-def test_missing_cameras_are_never_read(ring, levels_of):
-    """Their features may be anything, not-a-number included."""
+@pytest.mark.parametrize('leave_out', [True, False])
+def test_missing_cameras_are_never_read(ring, levels_of, leave_out):
+    """Their features may be anything, not-a-number included; the second way is what a GPU runs."""
     levels = levels_of(12, 16)
     mask = torch.ones(1, 12, dtype=torch.bool)
     mask[0, [0, 4, 7]] = False
+    zeroed = tuple(torch.where(mask[..., None, None, None], level, 0.0) for level in levels)
     for level in levels:
         level[0, ~mask[0]] = float('nan')
     for unseen in ('masked', 'view0'):
         choice = choose_views(random_points(1), ring(CAMERAS, FRAMES), mask, rule(unseen=unseen))
         assert mask[0][choice.view[choice.seen]].all()
+        assert choice.seen.all() or unseen == 'masked'
+        read, expected = (
+            sample(feature_table(features, G), choice, level_weights(1, 4), leave_out=leave_out)
+            for features in (levels, zeroed)
+        )
+        assert torch.equal(read, expected)
+        assert read.abs().max() > 0.1
     nothing = choose_views(random_points(1), ring(CAMERAS, FRAMES), torch.zeros_like(mask), rule(unseen='view0'))
     assert not nothing.seen.any()
+    assert not sample(feature_table(levels, G), nothing, level_weights(1, 4), leave_out=leave_out).any()
+
+
+def test_points_behind_every_camera_read_zero(ring, levels_of):
+    """Three cameras that look ahead; with OPUS' rule the first one is read out of range, where nothing is left."""
+    ahead = ring(CAMERAS, 1)[:, [0, 1, 5]]
+    points = torch.tensor([-12.0, 3.0, 1.0]).expand(1, Q * G * P, 3)
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    _, valid = project(points, ahead, rule(frames=1))
+    assert not valid.any()
+    for unseen in ('masked', 'view0'):
+        choice = choose_views(points, ahead, mask, rule(frames=1, unseen=unseen))
+        sampled = sample(feature_table(levels_of(3, 16), G), choice, level_weights(1, 4, frames=1))
+        assert sampled.abs().max() == 0.0
 
 
 def test_shared_points_go_to_the_central_camera_or_the_first(ring):

@@ -16,6 +16,7 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesTables
 from sparseoccvla_ros.data.occ3d import load_labels
 from sparseoccvla_ros.evaluation.occupancy_metrics import OccupancyScore
 from sparseoccvla_ros.model.checkpoint import save_checkpoint
-from sparseoccvla_ros.model.config import VLAConfig, load_model_config
+from sparseoccvla_ros.model.config import VLAConfig, config_to_yaml, load_model_config
 from sparseoccvla_ros.model.occupancy_decoding import VoxelRule, decode_voxels, dense_labels
 from sparseoccvla_ros.model.occupancy_encoder import EncoderOutput
 from sparseoccvla_ros.model.occupancy_loss import OccupancyLoss, OccupancyLossConfig, occupied_voxels
@@ -37,6 +38,8 @@ from sparseoccvla_ros.world.writer import WorldRequest, write_world
 
 #: Of a point's best class. Focal loss keeps probabilities low; OPUS' 0.5 belongs to its 100 epochs.
 SCORE_THRESHOLD = 0.3
+#: Arguments that may not change when a run goes on.
+FIXED = ('samples', 'steps', 'lr', 'seed')
 
 
 def main() -> None:
@@ -52,7 +55,8 @@ def main() -> None:
     loss = OccupancyLoss(OccupancyLossConfig(), config.space)
     truth = occupied_voxels(samples['semantics'], samples['mask_camera'], config.space)
     optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.lr, weight_decay=0.01)
-    step = resume(arguments.out / 'state.pt', model, optimizer)
+    run = {'config': config_to_yaml(config), **{name: getattr(arguments, name) for name in FIXED}}
+    step = resume(arguments.out / 'state.pt', run, model, optimizer)
     begin_s, done = time.perf_counter(), 0
     while step < arguments.steps:
         for group in optimizer.param_groups:
@@ -79,7 +83,7 @@ def main() -> None:
             with (arguments.out / 'log.jsonl').open('a', encoding='utf-8') as log:
                 log.write(json.dumps(row) + '\n')
             print(json.dumps(row), flush=True)
-            save(arguments.out / 'state.pt', model, optimizer, step)
+            save(arguments.out / 'state.pt', run, model, optimizer, step)
             begin_s, done = time.perf_counter(), 0
     save_checkpoint(arguments.out / 'checkpoint', {'perception': model.eval()}, config)
 
@@ -106,6 +110,8 @@ def load_samples(arguments: argparse.Namespace, config: VLAConfig) -> dict[str, 
         write_world(root, WorldRequest(arguments.samples, 3, width_px, height_px, 2, 4.0, None), 2, lambda _: None)
     tables = NuScenesTables(root, VERSION)
     columns: dict[str, list[np.ndarray]] = {}
+    if len(tables.scene_names) < arguments.samples:
+        raise ValueError(f'{root} has {len(tables.scene_names)} scenes, --samples is {arguments.samples}')
     for name in tables.scene_names[: arguments.samples]:
         keyframes = tables.scene(name).samples[: -config.image.frames - 1 : -1]
         frames = [keyframe_view(sample, CAMERAS, width_px, height_px) for sample in keyframes]
@@ -153,20 +159,27 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * share)))
 
 
-def resume(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load what :func:`save` wrote, if it is there; the step to go on with."""
+def resume(path: Path, run: dict[str, Any], model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Load what :func:`save` wrote, if it is there; the step to go on with.
+
+    Raises:
+        ValueError: it is of another run.
+    """
     if not path.is_file():
         return 0
     state = torch.load(path, weights_only=True)
+    differing = [name for name in run if state['run'].get(name) != run[name]]
+    if differing:
+        raise ValueError(f'{path} is of a run with another {", ".join(differing)}; take another --out')
     model.load_state_dict(state['model'])
     optimizer.load_state_dict(state['optimizer'])
     return state['step']
 
 
-def save(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+def save(path: Path, run: dict[str, Any], model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
     """Write the state so that a kill in between leaves the old one."""
     partial = path.with_suffix('.partial')
-    torch.save({'model': model.state_dict(), 'optimizer': optimizer.state_dict(), 'step': step}, partial)
+    torch.save({'run': run, 'model': model.state_dict(), 'optimizer': optimizer.state_dict(), 'step': step}, partial)
     partial.replace(path)
 
 

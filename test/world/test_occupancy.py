@@ -5,7 +5,7 @@ import pytest
 
 from sparseoccvla_ros.data.occ3d import FREE, GRID_SHAPE, RANGE_M, VOXEL_M
 from sparseoccvla_ros.geometry import transform_from_planar, transform_points
-from sparseoccvla_ros.world.occupancy import OccupancyLabeller, OccupancyLabels
+from sparseoccvla_ros.world.occupancy import OccupancyLabeller, OccupancyLabels, _enclosed
 from sparseoccvla_ros.world.render import Capture, Renderer
 from sparseoccvla_ros.world.solids import box
 from sparseoccvla_ros.world.things import CAR, MANMADE, Shape, State, Thing
@@ -54,6 +54,16 @@ def test_a_box_is_the_shell_of_its_voxels(scenes, rig):
     assert labels.mask_lidar[120, 99, 4] == 1
     assert labels.mask_lidar[140, 99, 2] == 0
     assert labels.mask_camera.sum() == 0
+
+
+def test_enclosed_voxels_by_hand():
+    """A block that stands on the lower border and leans on another: beyond the grid counts as solid, below does not."""
+    solid = np.zeros((5, 5, 4), dtype=bool)
+    solid[0:3, 1:4, 0:3] = True
+    expected = np.zeros_like(solid)
+    expected[0:2, 2, 0:2] = True  # x = 0 leans on the border; the top layer lies open
+    assert np.array_equal(_enclosed(solid), expected)
+    assert _enclosed(np.ones((3, 3, 2), dtype=bool)).all()
 
 
 def test_what_a_ray_sees_is_the_first_occupied_voxel_on_it(labelled, rig):

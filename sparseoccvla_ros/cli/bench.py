@@ -2,27 +2,39 @@
 
 from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
 
-from sparseoccvla_ros.evaluation.encoder_cost import Workload, measure, table
-from sparseoccvla_ros.evaluation.loss_cost import loss_table, measure_loss
+USER_ERROR = 2
 
 bench = typer.Typer(name='bench', help='Measure what things cost on this machine.', no_args_is_help=True)
 
 
 @bench.command()
 def encoder(
-    frames: Annotated[list[int], typer.Option(help='Frames fused; may be given several times.')] = [1, 8],  # noqa: B006
+    frames: Annotated[list[int], typer.Option(min=1, help='Frames fused; may be given several times.')] = [1, 8],  # noqa: B006
     queries: Annotated[int, typer.Option(min=1, help='Queries.')] = 600,
     cameras: Annotated[int, typer.Option(min=1, help='Cameras.')] = 6,
     device: Annotated[str, typer.Option(help='cpu or cuda:N.')] = 'cpu',
     threads: Annotated[int, typer.Option(min=1, help='Threads on the CPU.')] = 2,
     repeats: Annotated[int, typer.Option(min=1, help='Runs of each version; the median counts.')] = 9,
 ) -> None:
-    """One layer of the occupancy encoder (OPUS-T's sizes) and its sampling, beside the straightforward version."""
+    """One layer of the occupancy encoder (OPUS-T's sizes) and its sampling, beside the straightforward version.
+
+    Exit code 2: there is no such device.
+    """
+    # imported here: the other commands need not wait seconds for torch
+    import torch
+
+    from sparseoccvla_ros.evaluation.encoder_cost import Workload, measure, table
+    from sparseoccvla_ros.model.placement import torch_device
+
     console = Console(stderr=True)
+    try:
+        torch_device(device)
+    except ValueError as error:
+        console.print(f'error: {error}', style='red', markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(USER_ERROR) from error
     cells = []
     for count in frames:
         console.print(f'{queries} queries, {cameras} cameras, {count} frames on {device} ...', highlight=False)
@@ -33,4 +45,10 @@ def encoder(
 @bench.command()
 def loss(threads: Annotated[int, typer.Option(min=1, help='Threads.')] = 2) -> None:
     """Supervision of the occupancy encoder at OPUS-T's size, on the CPU: time and memory."""
-    typer.echo(f'torch {torch.__version__}, {threads} threads\n\n{loss_table(measure_loss(threads))}')
+    import torch
+
+    from sparseoccvla_ros.evaluation.loss_cost import REPEATS, loss_table, measure_loss
+
+    typer.echo(
+        f'torch {torch.__version__}, {threads} threads, median of {REPEATS}\n\n{loss_table(measure_loss(threads))}'
+    )

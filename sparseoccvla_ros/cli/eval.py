@@ -1,10 +1,13 @@
 """``sparseoccvla eval``: metrics as a table and as JSON."""
 
-import json
-from pathlib import Path
-from typing import Annotated
+from __future__ import annotations
 
-import torch
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -12,13 +15,11 @@ from rich.table import Table
 
 from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesError, NuScenesTables
 from sparseoccvla_ros.data.occ3d import CLASS_NAMES
-from sparseoccvla_ros.evaluation.occupancy_run import OccupancyRun, evaluate_occupancy
 from sparseoccvla_ros.evaluation.replay_summary import revision
-from sparseoccvla_ros.model.config import load_model_config
-from sparseoccvla_ros.model.occupancy_decoding import VoxelRule
-from sparseoccvla_ros.model.placement import checkpoint_folder, torch_device
-from sparseoccvla_ros.model.vla import build_perception
-from sparseoccvla_ros.runtime.perception import PerceptionEngine
+
+if TYPE_CHECKING:
+    from sparseoccvla_ros.evaluation.occupancy_run import OccupancyRun
+    from sparseoccvla_ros.model.config import VLAConfig
 
 USER_ERROR, FAILED_SAMPLES = 2, 1
 
@@ -37,7 +38,7 @@ def occupancy(
     json_file: Annotated[Path | None, typer.Option('--json', metavar='FILE', help='Write all figures there.')] = None,
     scene: Annotated[list[str] | None, typer.Option('--scene', help='Scene; repeatable. All if not given.')] = None,
     scenes_file: Annotated[Path | None, typer.Option(help='File with one scene name a line, e.g. a split.')] = None,
-    gts: Annotated[Path | None, typer.Option(metavar='DIR', help="Occ3D's labels; DIR/gts if not given.")] = None,
+    gts: Annotated[Path | None, typer.Option(metavar='GTS', help="Occ3D's labels; gts in --data if not given.")] = None,
     model: Annotated[str, typer.Option(help='Model configuration: a name or a .yaml path.')] = 'tiny',
     weights: Annotated[str, typer.Option(help='Checkpoint folder or name; empty: untrained.')] = '',
     cameras: Annotated[
@@ -52,43 +53,60 @@ def occupancy(
     """Occupancy against Occ3D labels: mIoU with the camera mask and without, geometric IoU, RayIoU at 1, 2 and 4 m.
 
     Keyframes run in time order through the engine that runs on the car. Exit code 1: a keyframe could not be predicted
-    (it counts as one where nothing was found) or has no labels. 2: the request or the data set is wrong.
+    (it counts as one where nothing was found) or not scored. 2: the request or the data set is wrong, or FILE cannot be
+    written.
     """
+    # imported here: the other commands need not wait seconds for torch
+    import torch
+
+    from sparseoccvla_ros.evaluation.occupancy_run import evaluate_occupancy
+    from sparseoccvla_ros.model.config import load_model_config
+    from sparseoccvla_ros.model.occupancy_decoding import VoxelRule
+    from sparseoccvla_ros.model.placement import checkpoint_folder, torch_device
+    from sparseoccvla_ros.model.vla import build_perception
+    from sparseoccvla_ros.runtime.perception import PerceptionEngine
+
     console = Console(stderr=True)
     torch.set_num_threads(threads)
+    gts = gts or data / 'gts'
     try:
         tables = NuScenesTables(data, version)
         names = _scenes(tables, scene, scenes_file)
+        keyframes, known = _survey(tables, names)
+        rig = _cameras(cameras, known)
         config = load_model_config(model)
         place = torch_device(device)
         perception = build_perception(config, weights=checkpoint_folder(weights)).to(place)
-        engine = PerceptionEngine(perception, config, place, cameras.split(','))
+        engine = PerceptionEngine(perception, config, place, rig)
         rule = VoxelRule(score_threshold, close=closing)
+        if json_file is not None:
+            _require_writable(json_file)
+        _warn_of_order(config, rig, console)
         columns = (TextColumn('keyframes'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console) as progress:
-            task = progress.add_task('keyframes', total=sum(len(tables.scene(name).samples) for name in names))
-            run = evaluate_occupancy(
-                tables, names, gts or data / 'gts', engine, config, rule, lambda: progress.advance(task)
-            )
+            task = progress.add_task('keyframes', total=keyframes)
+            run = evaluate_occupancy(tables, names, gts, engine, config, rule, lambda: progress.advance(task))
     except (ValueError, OSError) as error:
-        console.print(f'error: {error}', style='red', markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(USER_ERROR) from error
+        raise _refusal(error, console) from error
     settings = {
-        'data': str(data), 'version': version, 'scenes': names, 'model': config.name, 'weights': weights or 'untrained',
-        'device': device, 'score_threshold': score_threshold, 'closing': closing, 'revision': revision(),
+        'data': str(data), 'version': version, 'gts': str(gts), 'scenes': names, 'model': model, 'config': config.name,
+        'weights': weights or 'untrained', 'cameras': rig, 'device': device, 'score_threshold': score_threshold,
+        'closing': closing, 'revision': revision(),
     }  # fmt: skip
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps({**settings, **run.summary()}, indent=1) + '\n', encoding='utf-8')
     _show(run, f'{config.name}, {settings["weights"]}')
     if run.failures:
         _show_failures(run, console)
-        if not allow_failures:
-            raise typer.Exit(FAILED_SAMPLES)
+    if json_file is not None:
+        try:
+            json_file.write_text(json.dumps({**settings, **run.summary()}, indent=1) + '\n', encoding='utf-8')
+        except OSError as error:  # a full disk, for example
+            raise _refusal(error, console) from error
+    if run.failures and not allow_failures:
+        raise typer.Exit(FAILED_SAMPLES)
 
 
 def _scenes(tables: NuScenesTables, names: list[str] | None, file: Path | None) -> list[str]:
-    """Names asked for, all by default.
+    """Names asked for, each once; all by default.
 
     Raises:
         NuScenesError: the data set does not have one of them, or none is asked for.
@@ -101,7 +119,68 @@ def _scenes(tables: NuScenesTables, names: list[str] | None, file: Path | None) 
         raise NuScenesError(f'{len(unknown)} scenes are not in {tables.version}, for example {unknown[0]}')
     if file is not None and not wanted:
         raise NuScenesError(f'{file} names no scene')
-    return wanted or list(tables.scene_names)
+    return list(dict.fromkeys(wanted)) or list(tables.scene_names)
+
+
+def _survey(tables: NuScenesTables, names: Sequence[str]) -> tuple[int, list[str]]:
+    """Number of keyframes of the scenes, and the cameras that any of them has, sorted.
+
+    Raises:
+        NuScenesError: the tables of a scene are broken.
+    """
+    keyframes, cameras = 0, set()
+    for name in names:
+        samples = tables.scene(name).samples
+        keyframes += len(samples)
+        for sample in samples:
+            cameras.update(frame.channel for frame in sample.sensors.values() if frame.modality == 'camera')
+    return keyframes, sorted(cameras)
+
+
+def _cameras(text: str, known: Sequence[str]) -> list[str]:
+    """Names of the cameras in the order of the model's slots.
+
+    Raises:
+        NuScenesError: the scenes have no such camera.
+    """
+    names = [name.strip() for name in text.split(',')]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise NuScenesError(
+            f'cameras: no keyframe has {", ".join(map(repr, unknown))}; the scenes have {", ".join(known) or "none"}'
+        )
+    return names
+
+
+def _require_writable(file: Path) -> None:
+    """Make the folder of a file that is written hours later.
+
+    Raises:
+        OSError: the folder cannot be made, or the file cannot be written into it.
+    """
+    if file.is_dir():
+        raise IsADirectoryError(f'{file} is a folder; --json wants a file')
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise PermissionError(f'{file} cannot be written')
+
+
+def _warn_of_order(config: VLAConfig, rig: Sequence[str], console: Console) -> None:
+    """Say that the default order is not that of imported OPUS weights, where results depend on it."""
+    from sparseoccvla_ros.model.opus_import import OPUS_CAMERAS
+
+    encoder = config.encoder
+    if (encoder.shared_points == 'first' or encoder.unseen_points == 'view0') and list(rig) == list(CAMERAS):
+        console.print(
+            f'warning: results of {config.name} depend on the order of the cameras; '
+            f'imported OPUS weights need --cameras {",".join(OPUS_CAMERAS)}',
+            style='yellow', markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def _refusal(error: Exception, console: Console) -> typer.Exit:
+    console.print(f'error: {error}', style='red', markup=False, highlight=False, soft_wrap=True)
+    return typer.Exit(USER_ERROR)
 
 
 def _show(run: OccupancyRun, title: str) -> None:
@@ -118,10 +197,9 @@ def _show(run: OccupancyRun, title: str) -> None:
     console = Console()
     console.print(table)
     console.print(rays)
-    origins = 'rays from the nominal mount, no LIDAR_TOP' if run.nominal_origins else 'rays from LIDAR_TOP'
     console.print(
         f'{run.keyframes} keyframes ({run.temporal} with earlier frames, {run.degraded} without some camera), '
-        f'{run.camera.samples} with a camera mask; {origins}',
+        f'{run.camera.samples} with a camera mask; rays from: {run.ray_origins}',
         highlight=False,
         soft_wrap=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -90,7 +91,7 @@ def load_labels(gts_root: Path, scene_name: str, sample_token: str) -> Occupancy
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ('semantics', 'mask_camera', 'mask_lidar') if name in stored.files}
-    except (OSError, ValueError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         raise Occ3DError(f'cannot read labels {path}: {error}') from error
     if 'semantics' not in arrays:
         raise Occ3DError(f'{path} has no semantics')

@@ -1,8 +1,9 @@
 """Occupancy of a whole data set: every keyframe through the streaming engine that also runs on the car, then scored.
 
 Keyframes of a scene are fed in time order, so that each uses the features of earlier frames and never of later ones.
-Nothing is left out in silence: a keyframe that cannot be predicted counts as one where nothing was found, and one
-without labels is reported; either makes the run a failed one.
+Nothing is left out in silence and no keyframe ends the run: one that cannot be predicted counts as one where nothing
+was found, and one that cannot be scored (no labels, no pose, no place for rays) is in none of the scores. Either is
+reported and makes the run a failed one.
 """
 
 from __future__ import annotations
@@ -16,16 +17,7 @@ import torch
 
 from sparseoccvla_ros.data.keyframes import keyframe_view, label_pose
 from sparseoccvla_ros.data.nuscenes import LIDAR, NuScenesError, NuScenesTables, Sample
-from sparseoccvla_ros.data.occ3d import (
-    CLASS_NAMES,
-    FREE,
-    GRID_SHAPE,
-    RANGE_M,
-    VOXEL_M,
-    Occ3DError,
-    OccupancyLabels,
-    load_labels,
-)
+from sparseoccvla_ros.data.occ3d import CLASS_NAMES, FREE, GRID_SHAPE, RANGE_M, VOXEL_M, OccupancyLabels, load_labels
 from sparseoccvla_ros.evaluation.occupancy_metrics import OccupancyScore
 from sparseoccvla_ros.evaluation.ray_iou import RayIoU, scene_ray_origins
 from sparseoccvla_ros.geometry import transform_from
@@ -51,7 +43,8 @@ class Failure:
 @dataclass
 class OccupancyRun:
     """Scores over all keyframes so far. ``camera`` covers those whose labels have a camera mask, ``grid`` all of them;
-    ``degraded`` counts keyframes predicted without some camera, ``temporal`` those that used earlier frames.
+    ``degraded`` counts keyframes predicted without some camera, ``temporal`` those that used earlier frames;
+    ``nominal_scenes`` of the ``scenes`` lack LIDAR_TOP in some keyframe, so that their rays start at the nominal mount.
     """
 
     camera: OccupancyScore = field(default_factory=lambda: OccupancyScore('camera'))
@@ -60,15 +53,29 @@ class OccupancyRun:
     keyframes: int = 0
     degraded: int = 0
     temporal: int = 0
-    nominal_origins: bool = False
+    scenes: int = 0
+    nominal_scenes: int = 0
     failures: list[Failure] = field(default_factory=list)
 
     def add(self, predicted: np.ndarray, labels: OccupancyLabels, origins_ego: np.ndarray) -> None:
-        """Score one keyframe's predicted labels, uint8 [200, 200, 16]."""
+        """Score one keyframe's predicted labels, uint8 [200, 200, 16].
+
+        Raises:
+            ValueError: the rays have no usable origin; the keyframe is then in none of the scores.
+        """
+        self.rays.add(predicted, labels.semantics, origins_ego)  # first: the only one that may refuse
         self.grid.add(predicted, labels.semantics)
-        self.rays.add(predicted, labels.semantics, origins_ego)
         if labels.mask_camera is not None:
             self.camera.add(predicted, labels.semantics, labels.mask_camera)
+
+    @property
+    def ray_origins(self) -> str:
+        """Where RayIoU's rays start, in words."""
+        if not self.nominal_scenes:
+            return LIDAR
+        if self.nominal_scenes == self.scenes:
+            return 'nominal mount'
+        return f'nominal mount in {self.nominal_scenes} of {self.scenes} scenes, {LIDAR} in the others'
 
     def summary(self) -> dict[str, object]:
         """Counts, failures and all scores, for a JSON file; fractions 0..1, nan as None."""
@@ -78,7 +85,7 @@ class OccupancyRun:
             'keyframes_with_camera_mask': self.camera.samples,
             'degraded': self.degraded,
             'temporal': self.temporal,
-            'ray_origins': 'nominal mount' if self.nominal_origins else LIDAR,
+            'ray_origins': self.ray_origins,
             'failures': [vars(failure) for failure in self.failures],
             'scores': {name: None if np.isnan(value) else value for name, value in scores.items()},
         }
@@ -113,42 +120,59 @@ def evaluate_occupancy(
     run = OccupancyRun()
     for name in scenes:
         samples = tables.scene(name).samples
-        origins = _ray_origins(samples, run)
+        origins_ego = _ray_origins(samples, run)
         engine.memory.clear()
-        for sample, origins_ego in zip(samples, origins, strict=True):
+        for sample in samples:
             run.keyframes += 1
-            predicted = _predict(sample, name, engine, config, rule, run)
-            try:
-                run.add(predicted, load_labels(gts_root, name, sample.token), origins_ego)
-            except Occ3DError as error:
-                run.failures.append(Failure(name, sample.token, str(error)))
+            reasons = _pose_faults(sample)
+            if not reasons:
+                predicted, reasons = _predict(sample, engine, config, rule, run)
+                try:
+                    run.add(predicted, load_labels(gts_root, name, sample.token), origins_ego[sample.token])
+                except ValueError as error:
+                    reasons.append(f'not scored: {error}')
+            if reasons:
+                run.failures.append(Failure(name, sample.token, '; '.join(reasons)))
             progress()
     return run
 
 
 def _predict(
-    sample: Sample, scene: str, engine: PerceptionEngine, config: VLAConfig, rule: VoxelRule, run: OccupancyRun
-) -> np.ndarray:
-    """Labels of every voxel, uint8; all free where there is no prediction, which is noted as a failure."""
+    sample: Sample, engine: PerceptionEngine, config: VLAConfig, rule: VoxelRule, run: OccupancyRun
+) -> tuple[np.ndarray, list[str]]:
+    """Labels of every voxel, uint8, and no reason; all free where there is no prediction, and the reason why."""
     try:
         view = keyframe_view(sample, engine.cameras, config.image.width_px, config.image.height_px)
         output, temporal = engine.encode(view, StageTimer(engine.device))
     except (NuScenesError, NonFiniteOutput, ValueError) as error:
-        run.failures.append(Failure(scene, sample.token, f'no prediction: {error}'))
-        return np.full(GRID_SHAPE, FREE, dtype=np.uint8)
+        return np.full(GRID_SHAPE, FREE, dtype=np.uint8), [f'no prediction: {error}']
     run.degraded += bool(view.missing)
     run.temporal += temporal
     with torch.inference_mode():
         (voxels,) = decode_voxels(output.points_m[-1].float(), output.logits[-1].float(), config.space, rule)
-        return dense_labels(voxels, config.space).cpu().numpy()
+        return dense_labels(voxels, config.space).cpu().numpy(), []
 
 
-def _ray_origins(samples: Sequence[Sample], run: OccupancyRun) -> list[np.ndarray]:
-    """RayIoU's origins for each keyframe, [O, 3], its ego frame."""
-    lidars = [sample.sensors.get(LIDAR) for sample in samples]
-    if all(lidars):
-        map_from_ego = np.stack([lidar.global_from_ego for lidar in lidars])
-        return scene_ray_origins(map_from_ego, np.stack([lidar.ego_from_sensor for lidar in lidars]))
-    run.nominal_origins = True
-    map_from_ego = np.stack([label_pose(sample) for sample in samples])
-    return scene_ray_origins(map_from_ego, NOMINAL_EGO_FROM_LIDAR)
+def _pose_faults(sample: Sample) -> list[str]:
+    """Why nobody knows where the vehicle was at a keyframe; empty if it is known."""
+    if not sample.sensors:
+        return ['not scored: no key frame of any sensor']
+    lidar = sample.sensors.get(LIDAR)
+    poses = [label_pose(sample), *([lidar.ego_from_sensor] if lidar else [])]
+    return [] if np.isfinite(poses).all() else ['not scored: its pose is not finite']
+
+
+def _ray_origins(samples: Sequence[Sample], run: OccupancyRun) -> dict[str, np.ndarray]:
+    """RayIoU's origins, [O, 3], in the ego frame of each keyframe with a pose, by its token."""
+    posed = [sample for sample in samples if not _pose_faults(sample)]
+    if not posed:
+        return {}
+    run.scenes += 1
+    map_from_ego = np.stack([label_pose(sample) for sample in posed])
+    if all(LIDAR in sample.sensors for sample in posed):
+        ego_from_lidar = np.stack([sample.sensors[LIDAR].ego_from_sensor for sample in posed])
+    else:
+        run.nominal_scenes += 1
+        ego_from_lidar = NOMINAL_EGO_FROM_LIDAR
+    origins_ego = scene_ray_origins(map_from_ego, ego_from_lidar)
+    return {sample.token: origins for sample, origins in zip(posed, origins_ego, strict=True)}

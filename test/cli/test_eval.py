@@ -1,13 +1,18 @@
 """``sparseoccvla eval occupancy`` as a user calls it."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from sparseoccvla_ros.cli.main import app
-from sparseoccvla_ros.data.nuscenes import NuScenesTables
+from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesTables
+from sparseoccvla_ros.evaluation import occupancy_run
+from sparseoccvla_ros.evaluation.occupancy_run import Failure, OccupancyRun
 from sparseoccvla_ros.model.config import config_to_yaml, load_model_config
+from sparseoccvla_ros.model.occupancy_decoding import VoxelRule
+from sparseoccvla_ros.model.opus_import import OPUS_CAMERAS
 from sparseoccvla_ros.world.tables import VERSION
 from sparseoccvla_ros.world.writer import WorldRequest, write_world
 
@@ -24,6 +29,20 @@ def model(tmp_path_factory):
     path = tmp_path_factory.mktemp('model') / 'small.yaml'
     path.write_text(config_to_yaml(load_model_config('tiny', {'image.width_px': 64, 'image.height_px': 32})))
     return path
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What the command evaluates with; the evaluation itself gives ``seen.run``."""
+    seen = SimpleNamespace(run=OccupancyRun(), calls=0)
+
+    def spy(tables, scenes, gts_root, engine, config, rule, progress):
+        seen.calls += 1
+        seen.scenes, seen.gts, seen.cameras, seen.rule = scenes, gts_root, engine.cameras, rule
+        return seen.run
+
+    monkeypatch.setattr(occupancy_run, 'evaluate_occupancy', spy)
+    return seen
 
 
 def call(data, model, *more):
@@ -44,7 +63,8 @@ def test_table_and_json(data, model, tmp_path):
         assert name in stored['scores']
     percent = f'{100 * stored["scores"]["camera_mask/geometric_iou"]:.2f}'
     assert percent in next(line for line in result.stdout.splitlines() if 'geometric_iou' in line)
-    assert '2 keyframes (1 with earlier frames, 0 without some camera), 2 with a camera mask' in result.stdout
+    counts = '2 keyframes (1 with earlier frames, 0 without some camera), 2 with a camera mask'
+    assert f'{counts}; rays from: nominal mount\n' in result.stdout
 
 
 def test_missing_labels_fail_the_run(data, model, tmp_path):
@@ -63,6 +83,10 @@ def test_missing_labels_fail_the_run(data, model, tmp_path):
         (['--weights', 'nowhere'], "weights is 'nowhere'"),
         (['--device', 'cuda:7'], 'this process sees'),
         (['--cameras', 'CAM_FRONT,CAM_FRONT'], 'cameras must be distinct names'),
+        (
+            ['--cameras', 'CAM_FRONT,CAM_BOCK'],
+            "no keyframe has 'CAM_BOCK'; the scenes have CAM_BACK, CAM_BACK_LEFT, CAM_BACK_RIGHT, CAM_FRONT, ",
+        ),
         (['--version', 'v0'], 'is not a folder'),
     ],
 )
@@ -71,3 +95,77 @@ def test_wrong_requests_are_refused_in_one_line(data, model, more, message):
     assert result.exit_code == 2
     assert message in result.output
     assert 'Traceback' not in result.output
+
+
+def test_every_setting_reaches_the_evaluation_and_the_json(data, model, seen, tmp_path):
+    rig, json_file, gts = ['CAM_BACK', 'CAM_FRONT', 'CAM_FRONT_LEFT'], tmp_path / 'scores.json', tmp_path / 'labels'
+    options = ['--score-threshold', '0.25', '--no-closing', '--cameras', ' CAM_BACK, CAM_FRONT ,CAM_FRONT_LEFT']
+    scenes = ['--scene', 'scene-0002', '--scene', 'scene-0001', '--scene', 'scene-0002']
+    result = call(data, model, *options, *scenes, '--gts', str(gts), '--json', str(json_file))
+    assert result.exit_code == 0, result.output
+    assert seen.rule == VoxelRule(0.25, close=False)
+    assert seen.cameras == tuple(rig)
+    assert seen.gts == gts
+    assert seen.scenes == ['scene-0002', 'scene-0001']
+    stored = json.loads(json_file.read_text())
+    assert stored.pop('revision')
+    assert {name: value for name, value in stored.items() if name not in seen.run.summary()} == {
+        'data': str(data),
+        'version': VERSION,
+        'gts': str(gts),
+        'scenes': ['scene-0002', 'scene-0001'],
+        'model': str(model),
+        'config': 'tiny',
+        'weights': 'untrained',
+        'cameras': rig,
+        'device': 'cpu',
+        'score_threshold': 0.25,
+        'closing': False,
+    }
+
+
+def test_defaults(data, model, seen):
+    assert call(data, model).exit_code == 0
+    assert seen.rule == VoxelRule(0.5, close=True)
+    assert (seen.cameras, seen.gts) == (CAMERAS, data / 'gts')
+    assert seen.scenes == ['scene-0001', 'scene-0002']
+
+
+@pytest.mark.parametrize('target', ['folder', 'file/scores.json'])
+def test_a_json_file_that_cannot_be_written_is_refused_before_the_run(data, model, seen, tmp_path, target):
+    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'file').write_text('')
+    result = call(data, model, '--json', str(tmp_path / target))
+    assert (result.exit_code, seen.calls) == (2, 0)
+    assert str(tmp_path / target.split('/')[0]) in result.stderr
+    assert 'Traceback' not in result.output
+
+
+def test_the_table_is_there_although_the_json_file_cannot_be_written(data, model, seen, tmp_path, monkeypatch):
+    json_file = tmp_path / 'scores.json'
+    seen.run.failures.append(Failure('scene-0001', 'token', 'no labels'))
+    monkeypatch.setattr(type(json_file), 'write_text', lambda *_, **__: (_ for _ in ()).throw(OSError('disk full')))
+    result = call(data, model, '--json', str(json_file))
+    assert result.exit_code == 2
+    assert 'geometric_iou' in result.stdout
+    assert 'scene-0001 token: no labels' in result.stderr
+    assert 'error: disk full' in result.stderr
+
+
+@pytest.mark.parametrize(
+    ('choice', 'cameras', 'warned'),
+    [
+        ({'encoder.shared_points': 'first'}, CAMERAS, True),
+        ({'encoder.unseen_points': 'view0'}, CAMERAS, True),
+        ({'encoder.shared_points': 'first'}, OPUS_CAMERAS, False),
+        ({}, CAMERAS, False),
+    ],
+)
+def test_the_default_order_of_cameras_is_warned_of(data, seen, tmp_path, choice, cameras, warned):
+    path = tmp_path / 'opus.yaml'
+    path.write_text(config_to_yaml(load_model_config('tiny', choice)))
+    result = call(data, path, '--cameras', ','.join(cameras))
+    assert result.exit_code == 0, result.output
+    warnings = [line for line in result.stderr.splitlines() if 'warning' in line]
+    assert len(warnings) == warned
+    assert all(line.endswith(f'--cameras {",".join(OPUS_CAMERAS)}') for line in warnings)

@@ -56,13 +56,17 @@ def test_what_is_not_occ3d_is_refused(write, arrays, message):
 
 
 def test_missing_and_damaged_files_are_named(write):
-    root = write(semantics=grid(FREE))
+    root = write(semantics=np.random.default_rng(0).integers(0, FREE + 1, GRID_SHAPE, dtype=np.uint8))
     with pytest.raises(Occ3DError, match=r'cannot read labels .*nowhere'):
         load_labels(root, 's', 'nowhere')
     path = root / 's' / 't' / 'labels.npz'
-    path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(Occ3DError, match='cannot read labels'):
-        load_labels(root, 's', 't')
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2 : len(whole) // 2 + 100] = bytes(100)  # inside the compressed numbers
+    for damaged in (whole[:500], bytes(flipped), b''):
+        path.write_bytes(damaged)
+        with pytest.raises(Occ3DError, match='cannot read labels'):
+            load_labels(root, 's', 't')
 
 
 def test_a_file_with_pickled_objects_is_refused(write):

@@ -1,14 +1,18 @@
 """Scoring a data set: what a perfect, a failing and a blind perception get."""
 
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesTables
+from sparseoccvla_ros.data.nuscenes import CAMERAS, LIDAR, NuScenesTables, SensorFrame
 from sparseoccvla_ros.data.occ3d import FREE, RANGE_M, VOXEL_M, load_labels
 from sparseoccvla_ros.evaluation.occupancy_run import evaluate_occupancy
+from sparseoccvla_ros.evaluation.ray_iou import RayIoU
+from sparseoccvla_ros.geometry import transform_from_planar
 from sparseoccvla_ros.model.config import load_model_config
 from sparseoccvla_ros.model.occupancy_decoding import VoxelRule
 from sparseoccvla_ros.model.occupancy_encoder import EncoderOutput
@@ -66,8 +70,36 @@ class Oracle:
         return EncoderOutput(torch.zeros(1, len(index), 1), (points,), (logits,)), False
 
 
-def evaluate(root, engine, config, scenes=(SCENE,)):
-    return evaluate_occupancy(NuScenesTables(root, VERSION), scenes, root / 'gts', engine, config, RULE)
+def evaluate(root, engine, config, scenes=(SCENE,), tables=None):
+    tables = tables or NuScenesTables(root, VERSION)
+    return evaluate_occupancy(tables, scenes, root / 'gts', engine, config, RULE)
+
+
+def with_sensors(root, change, scenes=(SCENE,)):
+    """Tables in which ``change(index, sensors)`` gives the sensors of each keyframe of ``scenes``."""
+    tables = NuScenesTables(root, VERSION)
+
+    def scene(name):
+        found = tables.scene(name)
+        if name not in scenes:
+            return found
+        changed = (replace(s, sensors=change(index, s.sensors)) for index, s in enumerate(found.samples))
+        return replace(found, samples=tuple(changed))
+
+    return SimpleNamespace(scene=scene)
+
+
+def with_lidar(poses, ego_from_lidar=None):
+    """For :func:`with_sensors`: a LIDAR_TOP at 1 m forward, 2 m up, with these poses of the vehicle."""
+    mount = transform_from_planar(1.0, 0.0, 0.0) if ego_from_lidar is None else ego_from_lidar
+    mount[2, 3] = 2.0
+
+    def change(index, sensors):
+        stamp_ns = next(iter(sensors.values())).stamp_ns
+        lidar = SensorFrame('', LIDAR, 'lidar', stamp_ns, None, True, 0, 0, None, mount, poses[index], stamp_ns)
+        return {**sensors, LIDAR: lidar}
+
+    return change
 
 
 def test_perfect_predictions_score_one(written, config):
@@ -131,3 +163,79 @@ def test_another_space_is_refused(written, config):
     narrow = load_model_config('tiny', {'space.range_m': [-20.0, -20.0, -1.0, 20.0, 20.0, 5.4]})
     with pytest.raises(ValueError, match='not in the space of Occ3D'):
         evaluate(written, Oracle(written), narrow)
+
+
+def test_rays_leave_from_where_the_lidar_was_in_every_keyframe(written, config, monkeypatch):
+    """By hand: the vehicle stands at the map's origin, then 10 m ahead of it and turned to the left."""
+    added = []
+    monkeypatch.setattr(RayIoU, 'add', lambda self, predicted, truth, origins_ego: added.append(origins_ego))
+    poses = [np.eye(4), transform_from_planar(10.0, 0.0, np.pi / 2)]
+    run = evaluate(written, Oracle(written), config, tables=with_sensors(written, with_lidar(poses)))
+    assert run.failures == []
+    assert run.summary()['ray_origins'] == 'LIDAR_TOP'
+    np.testing.assert_allclose(added[0], [[1.0, 0.0, 2.0], [10.0, 1.0, 2.0]], atol=1e-9)
+    np.testing.assert_allclose(added[1], [[0.0, 9.0, 2.0], [1.0, 0.0, 2.0]], atol=1e-9)
+
+
+def test_scenes_without_lidar_are_counted(written, config):
+    tables = with_sensors(written, with_lidar([np.eye(4)] * 2))
+    oracle = Oracle(written, fails=True)
+    run = evaluate(written, oracle, config, (SCENE, OTHER, SCENE), tables)
+    assert (run.scenes, run.nominal_scenes) == (3, 1)
+    assert run.summary()['ray_origins'] == 'nominal mount in 1 of 3 scenes, LIDAR_TOP in the others'
+
+
+def no_sensors(index, sensors):
+    return {} if index == 0 else sensors
+
+
+def pose_not_finite(index, sensors):
+    return with_lidar([np.full((4, 4), np.nan), np.eye(4)])(index, sensors)
+
+
+def mount_not_finite(index, sensors):
+    mount = np.full((4, 4), np.nan) if index == 0 else None
+    return with_lidar([np.eye(4)] * 2, mount)(index, sensors)
+
+
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        (no_sensors, 'not scored: no key frame of any sensor'),
+        (pose_not_finite, 'not scored: its pose is not finite'),
+        (mount_not_finite, 'not scored: its pose is not finite'),
+    ],
+)
+def test_a_keyframe_without_pose_is_reported_and_the_others_go_on(written, config, change, reason):
+    tables = with_sensors(written, change)
+    run = evaluate(written, Oracle(written), config, tables=tables)
+    token = tables.scene(SCENE).samples[0].token
+    assert [(failure.sample, failure.reason) for failure in run.failures] == [(token, reason)]
+    assert (run.keyframes, run.grid.samples, run.camera.samples, run.rays.samples) == (2, 1, 1, 1)
+    assert run.summary()['scores']['rayiou/mean'] == 1.0
+
+
+def test_a_scene_without_any_pose_does_not_end_the_run(written, config):
+    tables = with_sensors(written, lambda index, sensors: {}, (OTHER,))
+    run = evaluate(written, Oracle(written), config, (OTHER, SCENE), tables)
+    assert [failure.scene for failure in run.failures] == [OTHER, OTHER]
+    assert (run.keyframes, run.grid.samples, run.scenes) == (4, 2, 1)
+
+
+def test_a_keyframe_whose_rays_start_nowhere_is_in_none_of_the_scores(written, config):
+    """A LiDAR mounted a kilometre ahead."""
+    tables = with_sensors(written, with_lidar([np.eye(4)] * 2, transform_from_planar(1000.0, 0.0, 0.0)))
+    run = evaluate(written, Oracle(written), config, tables=tables)
+    assert len(run.failures) == 2
+    assert 'not scored: origins_ego (0, 3)' in run.failures[0].reason
+    assert (run.keyframes, run.grid.samples, run.camera.samples, run.rays.samples) == (2, 0, 0, 0)
+
+
+def test_two_faults_of_a_keyframe_are_one_failure(root, config):
+    oracle = Oracle(root, fails=True)
+    for path in (root / 'gts' / SCENE).glob('*/labels.npz'):
+        path.unlink()
+    run = evaluate(root, oracle, config)
+    assert len(run.failures) == run.keyframes == 2
+    assert 'no prediction: ' in run.failures[0].reason
+    assert '; not scored: cannot read labels' in run.failures[0].reason

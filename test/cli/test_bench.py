@@ -1,0 +1,65 @@
+"""``sparseoccvla bench`` as a user calls it, on small sizes."""
+
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from sparseoccvla_ros.cli.main import app
+from sparseoccvla_ros.evaluation import encoder_cost, loss_cost
+from sparseoccvla_ros.evaluation.encoder_cost import Cell
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, ['bench', *arguments])
+
+
+@pytest.mark.parametrize('device', ['foo', 'cuda:97'])
+def test_a_device_that_is_not_there_is_refused_in_one_line(device):
+    result = call('encoder', '--device', device)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: device is '{device}'; ")
+
+
+def test_no_frames_are_refused():
+    result = call('encoder', '--frames', '0')
+    assert result.exit_code == 2
+    assert '--frames' in result.stderr
+
+
+def test_encoder_prints_a_row_of_each_workload(monkeypatch):
+    def measure(workload, repeats, threads):
+        assert (workload.queries, workload.cameras, workload.device, repeats, threads) == (20, 3, 'cpu', 1, 1)
+        return [Cell('layer', workload.frames, False, 2.0, 3.0, 5.0, 7.0)]
+
+    monkeypatch.setattr(encoder_cost, 'measure', measure)
+    sizes = ['--frames', '1', '--frames', '4', '--queries', '20', '--cameras', '3']
+    result = call('encoder', *sizes, '--repeats', '1', '--threads', '1')
+    assert result.exit_code == 0, result.output
+    assert '| layer | 1 | forward | 3 | 2 | 1.5 | 7 | 5 |\n| layer | 4 | ' in result.stdout
+
+
+def test_loss_prints_every_search_and_the_whole(monkeypatch):
+    for name, value in {'QUERIES': 6, 'POINTS_PER_LAYER': (1, 4), 'VOXELS': 50}.items():
+        monkeypatch.setattr(loss_cost, name, value)
+    monkeypatch.setattr(loss_cost, 'in_own_process', lambda function, *arguments: function(*arguments))
+    result = call('loss', '--threads', '1')
+    assert result.exit_code == 0, result.output
+    assert '1 threads, median of 3\n' in result.stdout
+    header, _, *rows = result.stdout.split('\n\n')[1].splitlines()
+    assert header == '| what | ms | MiB |'
+    assert [row.split('|')[1].split(': ')[-1].strip() for row in rows] == [
+        'k-d tree', 'in chunks', 'all terms of one sample, six layers, forward + backward',
+    ]  # fmt: skip
+
+
+def test_the_median_of_three_runs_counts(monkeypatch):
+    """Not the run in which the memory is measured: it warms up."""
+    runs, clock_s = [], iter([0.0, 5.0, 10.0, 11.0, 20.0, 22.0])
+    monkeypatch.setattr(loss_cost, '_RUNS', {'it': lambda: lambda: runs.append(1)})
+    monkeypatch.setattr(loss_cost, 'peak_mib', lambda run, device: 7.0)
+    monkeypatch.setattr(loss_cost, 'in_own_process', lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(loss_cost, 'time', SimpleNamespace(perf_counter=lambda: next(clock_s)))
+    assert loss_cost.measure_loss(1) == [('it', 2000.0, 7.0)]
+    assert len(runs) == 3

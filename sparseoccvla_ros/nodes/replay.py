@@ -34,6 +34,7 @@ from sparseoccvla_ros.nodes.processes import (
 from sparseoccvla_ros.nodes.recorder import OUTPUTS as RECORDED_TOPICS
 from sparseoccvla_ros.nodes.recorder import Recorder
 from sparseoccvla_ros.nodes.replay_setup import (
+    HEARTBEAT_S,
     LOGS,
     OUTPUTS,
     PARAMETERS,
@@ -267,8 +268,16 @@ class _Run:
             self._ask(question)
 
     def _run_dry(self) -> None:
-        """Wait until nothing has come for a while: forecasts and markers may follow the trajectory."""
-        self._session.wait_until(lambda: time.monotonic() - self._heard_s > QUIET_S, SETTLE_TIMEOUT_S, self._check)
+        """Wait until nothing has come for a while: forecasts and markers may follow the trajectory, and what was lost
+        on its way comes again with a heartbeat.
+        """
+
+        def is_dry() -> bool:
+            counts = self._recorder.counts
+            complete = all(counts[topic] >= counts['/trajectory'] for topic in RECORDED_TOPICS if topic != DIAGNOSTICS)
+            return time.monotonic() - self._heard_s > QUIET_S + (0.0 if complete else HEARTBEAT_S)
+
+        self._session.wait_until(is_dry, SETTLE_TIMEOUT_S, self._check)
 
     def _wait_for_set(self, number: int) -> None:
         stamp_ns = self._sets[number].stamp_ns

@@ -15,8 +15,9 @@ from sparseoccvla_ros.nodes.processes import Parameters, overlay_parameters
 OUTPUTS, LOGS, PARAMETERS, SUMMARY, REPORT = 'outputs', 'logs', 'params.yaml', 'summary.json', 'report.html'
 OWN_NAMES = frozenset({OUTPUTS, LOGS, PARAMETERS, SUMMARY, REPORT})
 
-#: Fast DDS notices a lost sample of a reliable topic by its heartbeat, every 3 s, and sends it again.
-RESENT_S = 5.0
+#: Fast DDS notices a lost sample of a reliable topic by its heartbeat, and sends it again.
+HEARTBEAT_S = 3.0
+RESENT_S = HEARTBEAT_S + 2.0
 #: In lockstep nothing is late, only slow: limits on the steady clock must not decide what comes out.
 LOCKSTEP_PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     'perception': {

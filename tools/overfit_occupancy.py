@@ -33,8 +33,8 @@ from sparseoccvla_ros.model.occupancy_encoder import EncoderOutput
 from sparseoccvla_ros.model.occupancy_loss import OccupancyLoss, OccupancyLossConfig, occupied_voxels
 from sparseoccvla_ros.model.perception import OccupancyPerception
 from sparseoccvla_ros.model.vla import build_perception
-from sparseoccvla_ros.world.tables import VERSION
-from sparseoccvla_ros.world.writer import WorldRequest, write_world
+from sparseoccvla_ros.world.files.tables import VERSION
+from sparseoccvla_ros.world.files.writer import WorldRequest, write_world
 
 #: Of a point's best class. Focal loss keeps probabilities low; OPUS' 0.5 belongs to its 100 epochs.
 SCORE_THRESHOLD = 0.3

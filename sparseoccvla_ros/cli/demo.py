@@ -13,8 +13,8 @@ from sparseoccvla_ros.data.bag_reader import BagError
 from sparseoccvla_ros.data.bag_writer import write_scene_bag
 from sparseoccvla_ros.data.nuscenes import NuScenesError, NuScenesTables
 from sparseoccvla_ros.data.topics import load_preset
-from sparseoccvla_ros.world.tables import VERSION
-from sparseoccvla_ros.world.writer import WorldRequest, write_world
+from sparseoccvla_ros.world.files.tables import VERSION
+from sparseoccvla_ros.world.files.writer import WorldRequest, write_world
 
 FAILED, USER_ERROR = 1, 2
 #: Not an option: what is in it is removed.

@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sparseoccvla_ros.world.tables import VERSION
-from sparseoccvla_ros.world.writer import WorldRequest, parse_size, write_world
+from sparseoccvla_ros.world.files.tables import VERSION
+from sparseoccvla_ros.world.files.writer import WorldRequest, parse_size, write_world
 
 
 def world(

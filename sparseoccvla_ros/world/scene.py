@@ -13,13 +13,15 @@ from functools import partial
 import numpy as np
 
 from sparseoccvla_ros.geometry import transform_from_planar
+from sparseoccvla_ros.world.bodies.overlap import overlapping_pairs
+from sparseoccvla_ros.world.bodies.scenery import parked_vehicles, scenery
+from sparseoccvla_ros.world.bodies.shapes import bus, car, truck
+from sparseoccvla_ros.world.bodies.thing import Shape, State, Thing
 from sparseoccvla_ros.world.city import City, cities, city_named
-from sparseoccvla_ros.world.overlap import overlapping_pairs
-from sparseoccvla_ros.world.people import crossing_pedestrians, strolling_pedestrians
-from sparseoccvla_ros.world.road import Centreline, Street
-from sparseoccvla_ros.world.scenery import parked_vehicles, scenery
-from sparseoccvla_ros.world.things import Shape, State, Thing, bus, car, truck
-from sparseoccvla_ros.world.traffic import Driver, Hold, Track, drive
+from sparseoccvla_ros.world.streets.centreline import Centreline
+from sparseoccvla_ros.world.streets.street import Street
+from sparseoccvla_ros.world.traffic.following import Driver, Hold, Track, drive
+from sparseoccvla_ros.world.traffic.walkers import crossing_pedestrians, strolling_pedestrians
 
 #: The ego's box: a small hatchback whose frame's origin lies under the middle of its rear axle.
 EGO_SIZE_M = (4.08, 1.73, 1.56)

@@ -13,8 +13,8 @@ from sparseoccvla_ros.evaluation.occupancy_run import Failure, OccupancyRun
 from sparseoccvla_ros.model.config import config_to_yaml, load_model_config
 from sparseoccvla_ros.model.occupancy_decoding import VoxelRule
 from sparseoccvla_ros.model.opus_import import OPUS_CAMERAS
-from sparseoccvla_ros.world.tables import VERSION
-from sparseoccvla_ros.world.writer import WorldRequest, write_world
+from sparseoccvla_ros.world.files.tables import VERSION
+from sparseoccvla_ros.world.files.writer import WorldRequest, write_world
 
 
 @pytest.fixture(scope='module')

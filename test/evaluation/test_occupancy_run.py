@@ -20,8 +20,8 @@ from sparseoccvla_ros.model.vla import build_perception
 from sparseoccvla_ros.runtime.finite import NonFiniteOutput
 from sparseoccvla_ros.runtime.memory import FeatureRing, FrameFeatures
 from sparseoccvla_ros.runtime.perception import PerceptionEngine
-from sparseoccvla_ros.world.tables import VERSION
-from sparseoccvla_ros.world.writer import WorldRequest, write_world
+from sparseoccvla_ros.world.files.tables import VERSION
+from sparseoccvla_ros.world.files.writer import WorldRequest, write_world
 
 SCENE, OTHER = 'scene-0001', 'scene-0002'
 RULE = VoxelRule(close=False)

@@ -11,7 +11,7 @@ from sparseoccvla_ros.data.nuscenes import NuScenesTables
 from sparseoccvla_ros.data.topics import load_preset
 from sparseoccvla_ros.nodes.replay import replay_bag
 from sparseoccvla_ros.nodes.replay_setup import OUTPUTS, ReplayOptions
-from sparseoccvla_ros.world.writer import WorldRequest, write_world
+from sparseoccvla_ros.world.files.writer import WorldRequest, write_world
 
 SCENES = 20
 QUESTION = 'How many cars are ahead?'

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sparseoccvla_ros.geometry import inverse, wrap_angle
-from sparseoccvla_ros.world.overlap import overlapping_pairs
+from sparseoccvla_ros.world.bodies.overlap import overlapping_pairs
 from sparseoccvla_ros.world.scene import EGO_SIZE_M, Manoeuvre, Scene, build_scene
 
 KEYFRAMES_S = np.arange(0.0, 20.0, 0.5)

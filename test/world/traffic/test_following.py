@@ -1,6 +1,6 @@
 import numpy as np
 
-from sparseoccvla_ros.world.traffic import (
+from sparseoccvla_ros.world.traffic.following import (
     HARDEST_ACCEL_MPS2,
     HARDEST_BRAKE_MPS2,
     STANDSTILL_GAP_M,

@@ -5,10 +5,10 @@ import pytest
 
 from sparseoccvla_ros.data.occ3d import FREE, GRID_SHAPE, RANGE_M, VOXEL_M
 from sparseoccvla_ros.geometry import transform_from_planar, transform_points
-from sparseoccvla_ros.world.occupancy import OccupancyLabeller, OccupancyLabels, _enclosed
-from sparseoccvla_ros.world.render import Capture, Renderer
-from sparseoccvla_ros.world.solids import box
-from sparseoccvla_ros.world.things import CAR, MANMADE, Shape, State, Thing
+from sparseoccvla_ros.world.bodies.solids import box
+from sparseoccvla_ros.world.bodies.thing import CAR, MANMADE, Shape, State, Thing
+from sparseoccvla_ros.world.drawing.render import Capture, Renderer
+from sparseoccvla_ros.world.labels.occupancy import OccupancyLabeller, OccupancyLabels, _enclosed
 
 GROUND_LAYER = 2
 TIME_S = 8.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sparseoccvla_ros.world.solids import Texture
+from sparseoccvla_ros.world.bodies.solids import Texture
 
 GLASS = np.array((0.13, 0.17, 0.22), dtype=np.float32)
 TYRE = np.array((0.05, 0.05, 0.055), dtype=np.float32)

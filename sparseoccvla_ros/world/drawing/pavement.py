@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sparseoccvla_ros.world.city import City
-from sparseoccvla_ros.world.paint import WHITE, fade, hash01, line_cover, mix, sample
-from sparseoccvla_ros.world.road import Ground, Street
+from sparseoccvla_ros.world.drawing.paint import WHITE, fade, hash01, line_cover, mix, sample
+from sparseoccvla_ros.world.streets.street import Ground, Street
 
 #: The noise repeats after this distance.
 NOISE_PERIOD_M = 32.0

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sparseoccvla_ros.world.solids import ball, box, frustum, pillar
+from sparseoccvla_ros.world.bodies.solids import ball, box, frustum, pillar
 
 GREY = (0.5, 0.5, 0.5)
 

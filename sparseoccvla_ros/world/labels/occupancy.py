@@ -9,10 +9,10 @@ import numpy as np
 from sparseoccvla_ros.data.occ3d import FREE, GRID_SHAPE, GROUND_CLASSES, RANGE_M, VOXEL_M, OccupancyLabels
 from sparseoccvla_ros.geometry import inverse, transform_points
 from sparseoccvla_ros.sensors.camera import PinholeCamera
-from sparseoccvla_ros.world.render import Renderer
+from sparseoccvla_ros.world.bodies.solids import Solid
+from sparseoccvla_ros.world.drawing.render import Renderer
 from sparseoccvla_ros.world.rig import BODY_FROM_OPTICAL, LidarPlace, Rig
-from sparseoccvla_ros.world.road import GROUND_LABELS
-from sparseoccvla_ros.world.solids import Solid
+from sparseoccvla_ros.world.streets.street import GROUND_LABELS
 
 #: A solid must reach at least this far into a voxel to occupy it; touching its wall does not count.
 MARGIN_M = 0.05

@@ -6,21 +6,10 @@ from functools import partial
 
 import numpy as np
 
+from sparseoccvla_ros.world.bodies.shapes import building, car, crossing_sign, hedge, lamp, thicket, tree, truck
+from sparseoccvla_ros.world.bodies.thing import Shape, State, Thing
 from sparseoccvla_ros.world.city import City
-from sparseoccvla_ros.world.road import Street
-from sparseoccvla_ros.world.things import (
-    Shape,
-    State,
-    Thing,
-    building,
-    car,
-    crossing_sign,
-    hedge,
-    lamp,
-    thicket,
-    tree,
-    truck,
-)
+from sparseoccvla_ros.world.streets.street import Street
 
 CROSSING_CLEARANCE_M = 8.0
 

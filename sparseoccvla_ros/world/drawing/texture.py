@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from sparseoccvla_ros.sensors.camera import PinholeCamera
-from sparseoccvla_ros.world.paint import PAINTS, Surface, noise_tile, sample
-from sparseoccvla_ros.world.pavement import paint_ground
+from sparseoccvla_ros.world.bodies.solids import Solid
+from sparseoccvla_ros.world.drawing.paint import PAINTS, Surface, noise_tile, sample
+from sparseoccvla_ros.world.drawing.pavement import paint_ground
 from sparseoccvla_ros.world.scene import Scene
-from sparseoccvla_ros.world.solids import Solid
 
 AMBIENT, SUN = 0.52, 0.62
 HAZE_M = 420.0

@@ -12,9 +12,9 @@ import pytest
 from sparseoccvla_ros.data.nuscenes import NuScenesTables
 from sparseoccvla_ros.data.occ3d import FREE, GRID_SHAPE
 from sparseoccvla_ros.geometry import inverse
-from sparseoccvla_ros.world import writer
-from sparseoccvla_ros.world.tables import TABLES
-from sparseoccvla_ros.world.writer import WorldRequest, parse_size, write_world
+from sparseoccvla_ros.world.files import writer
+from sparseoccvla_ros.world.files.tables import TABLES
+from sparseoccvla_ros.world.files.writer import WorldRequest, parse_size, write_world
 
 SMALL = WorldRequest(scenes=2, seed=7, width_px=96, height_px=32, sweep_hz=4, seconds=1.5)
 
@@ -49,7 +49,7 @@ def test_a_program_without_a_main_guard_is_not_run_again_by_the_workers(tmp_path
     program = tmp_path / 'program.py'
     program.write_text(
         'from pathlib import Path\n'
-        'from sparseoccvla_ros.world.writer import WorldRequest, write_world\n'
+        'from sparseoccvla_ros.world.files.writer import WorldRequest, write_world\n'
         f'write_world(Path({str(tmp_path / "data")!r}), WorldRequest(2, 0, 64, 32, 2, 1.0), workers=2)\n'
     )
     subprocess.run([sys.executable, str(program)], check=True, timeout=120)

@@ -8,12 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sparseoccvla_ros.world.occupancy import OccupancyLabeller
-from sparseoccvla_ros.world.render import Capture, Renderer
+from sparseoccvla_ros.world.bodies.thing import CATEGORIES, PEDESTRIAN, Thing
+from sparseoccvla_ros.world.drawing.render import Capture, Renderer
+from sparseoccvla_ros.world.files.tables import Row, link, placement, token, visibility_token
+from sparseoccvla_ros.world.labels.occupancy import OccupancyLabeller
 from sparseoccvla_ros.world.rig import Rig
 from sparseoccvla_ros.world.scene import Scene
-from sparseoccvla_ros.world.tables import Row, link, placement, token, visibility_token
-from sparseoccvla_ros.world.things import CATEGORIES, PEDESTRIAN, Thing
 
 KEYFRAME_HZ = 2
 JPEG_QUALITY = 90

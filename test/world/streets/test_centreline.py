@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sparseoccvla_ros.world.road import Centreline
+from sparseoccvla_ros.world.streets.centreline import Centreline
 
 
 def bend(radius_m: float, length_m: float) -> Centreline:

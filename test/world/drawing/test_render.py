@@ -7,11 +7,11 @@ import pytest
 from sparseoccvla_ros.data.occ3d import FREE
 from sparseoccvla_ros.geometry import image_from_ego, inverse, project_points, transform_from_planar, transform_points
 from sparseoccvla_ros.sensors.camera import PinholeCamera
-from sparseoccvla_ros.world.render import Renderer
+from sparseoccvla_ros.world.bodies.solids import box
+from sparseoccvla_ros.world.bodies.thing import BUS, CAR, Shape, State, Thing
+from sparseoccvla_ros.world.drawing.render import Renderer
 from sparseoccvla_ros.world.rig import BODY_FROM_OPTICAL
 from sparseoccvla_ros.world.scene import Scene
-from sparseoccvla_ros.world.solids import box
-from sparseoccvla_ros.world.things import BUS, CAR, Shape, State, Thing
 
 EYE_M = 1.5
 

@@ -6,9 +6,11 @@ from functools import partial
 
 import numpy as np
 
+from sparseoccvla_ros.world.bodies.shapes import pedestrian
+from sparseoccvla_ros.world.bodies.thing import State, Thing
 from sparseoccvla_ros.world.city import City
-from sparseoccvla_ros.world.road import Centreline, Street
-from sparseoccvla_ros.world.things import State, Thing, pedestrian
+from sparseoccvla_ros.world.streets.centreline import Centreline
+from sparseoccvla_ros.world.streets.street import Street
 
 #: Standing vehicles take this long to come to rest before anybody steps onto the road.
 STOPPING_TIME_S = 6.5

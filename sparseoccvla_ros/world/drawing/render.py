@@ -15,10 +15,10 @@ import numpy as np
 from sparseoccvla_ros.data.occ3d import FREE
 from sparseoccvla_ros.geometry import inverse
 from sparseoccvla_ros.sensors.camera import PinholeCamera
-from sparseoccvla_ros.world.road import GROUND_LABELS
+from sparseoccvla_ros.world.bodies.solids import Solid
+from sparseoccvla_ros.world.drawing.texture import Painter, SolidTable, View
 from sparseoccvla_ros.world.scene import Scene
-from sparseoccvla_ros.world.solids import Solid
-from sparseoccvla_ros.world.texture import Painter, SolidTable, View
+from sparseoccvla_ros.world.streets.street import GROUND_LABELS
 
 NEAR_M = 0.05
 FAR_M = 160.0

@@ -19,10 +19,10 @@ import cv2
 
 from sparseoccvla_ros.resources import share_path
 from sparseoccvla_ros.world.city import city_named
+from sparseoccvla_ros.world.files.scene_writer import KEYFRAME_HZ, SceneRows, SceneWriter
+from sparseoccvla_ros.world.files.tables import TABLES, VERSION, Row, shared_rows
 from sparseoccvla_ros.world.rig import load_rig
 from sparseoccvla_ros.world.scene import build_scene
-from sparseoccvla_ros.world.scene_writer import KEYFRAME_HZ, SceneRows, SceneWriter
-from sparseoccvla_ros.world.tables import TABLES, VERSION, Row, shared_rows
 
 RIG = 'config/rig/nuscenes.yaml'
 SWEEP_RATES_HZ = (2, 4, 6, 8, 10, 12)

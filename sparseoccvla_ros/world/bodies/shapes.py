@@ -33,7 +33,7 @@ def car(rng: np.random.Generator) -> Shape:
         colour,
         Texture.CAR_CABIN,
     )
-    return Shape(CAR, (length, width, height), (body, cabin))
+    return Shape(CAR, (length, width, height), (body, cabin), category='vehicle.car')
 
 
 def truck(rng: np.random.Generator) -> Shape:
@@ -50,7 +50,7 @@ def truck(rng: np.random.Generator) -> Shape:
         Texture.CAR_CABIN,
     )
     cargo = box((-front, -half, 0.0), (front - 2.1, half, height), cargo_colour, Texture.CARGO)
-    return Shape(TRUCK, (length, width, height), (cab, cargo))
+    return Shape(TRUCK, (length, width, height), (cab, cargo), category='vehicle.truck')
 
 
 def bus(rng: np.random.Generator) -> Shape:
@@ -58,7 +58,7 @@ def bus(rng: np.random.Generator) -> Shape:
     length, width, height = rng.uniform(10.2, 11.8), rng.uniform(2.48, 2.55), rng.uniform(2.95, 3.15)
     colour = ((0.80, 0.20, 0.15), (0.20, 0.42, 0.70), (0.90, 0.78, 0.25), (0.24, 0.55, 0.40))[rng.integers(4)]
     body = box((-0.5 * length, -0.5 * width, 0.0), (0.5 * length, 0.5 * width, height), colour, Texture.BUS)
-    return Shape(BUS, (length, width, height), (body,))
+    return Shape(BUS, (length, width, height), (body,), category='vehicle.bus.rigid')
 
 
 def pedestrian(rng: np.random.Generator) -> Shape:
@@ -72,7 +72,7 @@ def pedestrian(rng: np.random.Generator) -> Shape:
         (-0.17, -0.24, 0.17, 0.24), (-0.14, -0.28, 0.14, 0.28), (0.46 * height, 0.84 * height), coat, Texture.CLOTH
     )
     head = ball((0.0, 0.0, 0.925 * height), (0.11, 0.11, 0.075 * height / 0.8507), skin)
-    return Shape(PEDESTRIAN, (0.34, 0.56, height), (legs, trunk, head))
+    return Shape(PEDESTRIAN, (0.34, 0.56, height), (legs, trunk, head), category='human.pedestrian.adult')
 
 
 def building(rng: np.random.Generator, length: float, depth: float, height: float, colour: tuple) -> Shape:

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sparseoccvla_ros.world.bodies.thing import CATEGORIES, PEDESTRIAN, Thing
+from sparseoccvla_ros.world.bodies.thing import PEDESTRIAN, Thing
 from sparseoccvla_ros.world.drawing.render import Capture, Renderer
 from sparseoccvla_ros.world.files.tables import Row, link, placement, token, visibility_token
 from sparseoccvla_ros.world.labels.occupancy import OccupancyLabeller
@@ -190,7 +190,7 @@ class SceneWriter:
     def _instance_row(self, index: int, rows: list[Row]) -> Row:
         return {
             'token': rows[0]['instance_token'],
-            'category_token': token('category', CATEGORIES[self._scene.things[index].shape.label]),
+            'category_token': token('category', self._scene.things[index].shape.category),
             'nbr_annotations': len(rows),
             'first_annotation_token': rows[0]['token'],
             'last_annotation_token': rows[-1]['token'],

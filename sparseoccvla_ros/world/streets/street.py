@@ -17,10 +17,11 @@ class Ground(IntEnum):
     PARKING = 1
     PAVEMENT = 2
     GRASS = 3
+    ISLAND = 4
 
 
-#: Occ3D class of each kind of ground (driveable_surface, driveable_surface, sidewalk, terrain).
-GROUND_LABELS = np.array([11, 11, 13, 14], dtype=np.uint8)
+#: Occ3D class of each kind of ground (driveable_surface, driveable_surface, sidewalk, terrain, other_flat).
+GROUND_LABELS = np.array([11, 11, 13, 14, 12], dtype=np.uint8)
 
 
 @dataclass(frozen=True)

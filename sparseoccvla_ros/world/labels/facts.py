@@ -1,0 +1,154 @@
+"""What is true about one keyframe, in words and numbers: the source of every question and answer.
+
+Frames: ego frame of the keyframe (x forward, y left), metres, seconds, radians.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+#: Times after the keyframe of every future position.
+FUTURE_S = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+
+
+class Command(Enum):
+    """What the navigation asks for: known from the route, not from the recorded future."""
+
+    LEFT = 'left'
+    RIGHT = 'right'
+    STRAIGHT = 'straight'
+
+
+class Reason(Enum):
+    """Why the ego's driver chose its present speed."""
+
+    FREE_ROAD = 'free road'
+    BEND = 'bend or turn ahead'
+    LEADER = 'slower road user ahead'
+    RED_LIGHT = 'red traffic light'
+    PEDESTRIAN = 'pedestrian on or at the crossing'
+    NARROW = 'narrow passage'
+
+
+class Option(Enum):
+    """What the ego could do instead."""
+
+    LEFT = 'turn left now'
+    RIGHT = 'turn right now'
+    ACCELERATE = 'accelerate'
+    KEEP = 'keep the speed'
+    BRAKE = 'brake firmly'
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happens within 3 s if the ego takes an option while the others do as recorded.
+
+    ``ends_on`` is the Occ3D class of the ground under the ego's middle where it first leaves the road, or
+    ``driveable_surface``; ``hits`` the index into ``KeyframeFacts.objects`` of who is touched first, None if nobody that is
+    visible; ``hits_other`` whether anything else (a building, a hidden agent) is touched; ``time_s`` of the first of
+    these events, None if there is none.
+    """
+
+    ends_on: str
+    hits: int | None
+    hits_other: bool
+    time_s: float | None
+
+
+@dataclass(frozen=True)
+class SeenObject:
+    """An agent that the cameras show.
+
+    ``category`` is a nuScenes category, ``label`` its Occ3D class; ``paint`` the word for its main colour, '' if it has
+    none worth naming. ``position_m`` [2] middle of the box, ``size_m`` length, width, height; ``heading_rad`` and
+    ``velocity_mps`` [2] in ego axes. ``visible_px`` pixels by camera at the size of the images written, scaled to
+    352x128. ``future_m`` [K, 2], K <= 6 positions at ``FUTURE_S``, shorter at the end of a scene. ``braking`` and
+    ``indicator`` ('left', 'right', '') are shown by its lamps.
+    """
+
+    instance_token: str
+    category: str
+    label: int
+    paint: str
+    position_m: np.ndarray
+    size_m: tuple[float, float, float]
+    heading_rad: float
+    velocity_mps: np.ndarray
+    attribute: str
+    visible_px: Mapping[str, int]
+    future_m: np.ndarray
+    braking: bool
+    indicator: str
+    on_ground: str
+
+    @property
+    def distance_m(self) -> float:
+        """From the ego's origin to the middle of the box, on the ground."""
+        return float(np.hypot(*self.position_m))
+
+    @property
+    def camera(self) -> str:
+        """The camera that shows most of it."""
+        return max(self.visible_px, key=lambda name: self.visible_px[name])
+
+
+@dataclass(frozen=True)
+class SeenSignal:
+    """A traffic light for the ego's lane that a camera shows: ``state`` is 'red', 'amber' or 'green'."""
+
+    state: str
+    position_m: np.ndarray
+    visible_px: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class EgoFacts:
+    """The ego: motion now, what the route asks, what its driver does next and why.
+
+    ``future_m`` [K, 2] and ``future_heading_rad`` [K] at ``FUTURE_S``; ``reason_object`` indexes
+    ``KeyframeFacts.objects``.
+    """
+
+    speed_mps: float
+    acceleration_mps2: float
+    yaw_rate_radps: float
+    command: Command
+    future_m: np.ndarray
+    future_heading_rad: np.ndarray
+    future_speed_mps: np.ndarray
+    reason: Reason
+    reason_object: int | None
+
+
+@dataclass(frozen=True)
+class KeyframeFacts:
+    """Everything that questions about a keyframe may use.
+
+    ``time_of_day`` is 'day', 'dusk' or 'night'; ``weather`` 'clear', 'rain' or 'fog'; ``bend`` 'straight', 'left' or
+    'right' within the next 25 m of the ego's street; ``junction_m`` distance along the route to the next junction's edge,
+    0 inside, None if farther than 25 m; ``crossing_m`` the same for a pedestrian crossing; ``ground`` Occ3D ground
+    classes seen within 25 m with their shares of the pixels; ``outcomes`` by option, only where 3 s are left.
+    """
+
+    scene_token: str
+    sample_token: str
+    scene_name: str
+    stamp_ns: int
+    city: str
+    time_of_day: str
+    weather: str
+    lanes: int
+    bend: str
+    junction_m: float | None
+    crossing_m: float | None
+    work_zone_m: float | None
+    ground: Mapping[str, float]
+    objects: tuple[SeenObject, ...]
+    signals: tuple[SeenSignal, ...]
+    ego: EgoFacts
+    outcomes: Mapping[Option, Outcome]

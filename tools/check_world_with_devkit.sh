@@ -1,6 +1,7 @@
 #!/bin/sh
-# Load a generated data set with the official nuscenes-devkit, list its scenes, project its boxes into its images and
-# look the boxes up in its occupancy labels. The devkit needs numpy < 2, so it gets an environment of its own.
+# Load a generated data set with the official nuscenes-devkit: list its scenes, project its boxes and LiDAR points into its
+# images (two pictures), compare boxes with LiDAR points, velocities and occupancy labels, read its CAN bus messages.
+# The devkit needs numpy < 2, so it gets an environment of its own.
 # usage: tools/check_world_with_devkit.sh DATASET [OVERLAY.png] [ENVIRONMENT]
 set -eu
 dataset=${1:?usage: $0 DATASET [OVERLAY.png] [ENVIRONMENT]}

@@ -6,10 +6,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from sparseoccvla_ros.world.files.partial import Partial
 from sparseoccvla_ros.world.files.tables import VERSION
-from sparseoccvla_ros.world.files.writer import WorldRequest, parse_size, write_world
+from sparseoccvla_ros.world.files.writer import WorldRequest, parse_city, parse_size, write_world
+
+INTERRUPTED = 130
 
 
 def world(
@@ -19,25 +22,59 @@ def world(
     size: Annotated[str, typer.Option(help='Image size, WIDTHxHEIGHT in pixels.')] = '352x128',
     sweep_hz: Annotated[int, typer.Option(help='Camera rate: 2 (keyframes only), 4, 6, 8, 10 or 12.')] = 2,
     seconds: Annotated[float, typer.Option(help='Length of each scene.')] = 20.0,
-    city: Annotated[str | None, typer.Option(help='harbour, oldtown or suburb; all in turn if not given.')] = None,
+    city: Annotated[str | None, typer.Option(help='Name or number (1, 2, ...) of a town; all in turn if none.')] = None,
+    depth: Annotated[bool, typer.Option('--depth', help='Also depth images of the keyframes.')] = False,
+    semantics: Annotated[bool, typer.Option('--semantics', help='Also class images of the keyframes.')] = False,
+    lens: Annotated[bool, typer.Option(help='Blur, noise and exposure of a real camera.')] = True,
     workers: Annotated[int, typer.Option(min=1, help='Processes.')] = 2,
 ) -> None:
-    """Write a synthetic street data set in the nuScenes v1.0 layout, with Occ3D labels."""
+    """Write a synthetic street data set in the nuScenes v1.0 layout, with Occ3D labels and questions.
+
+    An interrupted run goes on when the same is asked for again.
+    """
     console = Console(stderr=True)
     start_s = time.perf_counter()
     try:
         width_px, height_px = parse_size(size)
-        request = WorldRequest(scenes, seed, width_px, height_px, sweep_hz, seconds, city)
-        columns = (TextColumn('scenes'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console) as progress:
-            task = progress.add_task('scenes', total=scenes)
-            summary = write_world(out, request, workers, lambda done: progress.update(task, completed=done))
-    except (ValueError, OSError) as error:
+        town = None if city is None else parse_city(city)
+        request = WorldRequest(scenes, seed, width_px, height_px, sweep_hz, seconds, town, depth, semantics, lens)
+        with _progress(console) as progress:
+            task = progress.add_task('keyframes', total=request.keyframes, speed='')
+            kept: int | None = None
+
+            def show(done: int) -> None:
+                nonlocal kept
+                kept = done if kept is None else kept
+                speed = (done - kept) / (time.perf_counter() - start_s)
+                progress.update(task, completed=done, speed=f'{speed:.1f}/s' if speed else '')
+
+            summary = write_world(out, request, workers, show)
+    except KeyboardInterrupt as interruption:
+        console.print(f'world: interrupted; {_how_to_go_on(out)}', style='red', markup=False, highlight=False)
+        raise typer.Exit(INTERRUPTED) from interruption
+    except (ValueError, FileExistsError) as error:
         console.print(f'world: {error}', style='red', markup=False, highlight=False)
         raise typer.Exit(2) from error
+    except OSError as error:
+        console.print(f'world: {error}; {_how_to_go_on(out)}', style='red', markup=False, highlight=False)
+        raise typer.Exit(2) from error
     taken_s = time.perf_counter() - start_s
+    made = summary.keyframes - summary.kept_keyframes
+    from_before = f'; {summary.kept_keyframes} were there from an earlier run' if summary.kept_keyframes else ''
     typer.echo(
         f'{summary.root} (version {VERSION}): {summary.scenes} scenes, {summary.keyframes} keyframes, '
-        f'{summary.images} images, {summary.annotations} boxes in {taken_s:.1f} s '
-        f'({summary.images / 6.0 / taken_s:.1f} six-camera frames a second)'
+        f'{summary.images} images, {summary.annotations} boxes, {summary.questions} questions in {taken_s:.1f} s '
+        f'({made / taken_s:.1f} keyframes a second with {workers} worker{"s" * (workers > 1)}{from_before})'
     )
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn('keyframes'), BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[speed]}'))
+    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+
+
+def _how_to_go_on(out: Path) -> str:
+    folder = Partial(out).folder
+    if not folder.is_dir():
+        return 'nothing was written'
+    return f'finished scenes stay in {folder}: the same command goes on from there'

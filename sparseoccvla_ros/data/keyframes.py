@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparseoccvla_ros.data.image_augmentation import ImageWarp
 from sparseoccvla_ros.data.nuscenes import LIDAR, NuScenesError, Sample, SensorFrame
 from sparseoccvla_ros.geometry import inverse
 from sparseoccvla_ros.sensors.camera import CameraView, SurroundView
@@ -48,7 +49,16 @@ def keyframe_view(sample: Sample, cameras: Sequence[str], width_px: int, height_
 
 
 def label_pose(sample: Sample) -> np.ndarray:
-    """``global_from_ego`` [4, 4] of a keyframe's labels.
+    """``global_from_ego`` [4, 4] of a keyframe's labels: that of :func:`label_frame`.
+
+    Raises:
+        NuScenesError: the sample has no sensor at all.
+    """
+    return label_frame(sample).global_from_ego
+
+
+def label_frame(sample: Sample) -> SensorFrame:
+    """The key frame at whose time and pose a keyframe's labels are.
 
     Occ3D's grids, like nuScenes' boxes in the ego frame, belong to the vehicle's pose at the LiDAR's time. Without a
     LiDAR it is the pose of the sensor nearest to the sample's time.
@@ -59,12 +69,11 @@ def label_pose(sample: Sample) -> np.ndarray:
     if not sample.sensors:
         raise NuScenesError(f'sample {sample.token} has no key frame of any sensor')
     frames = sample.sensors
-    reference = frames.get(LIDAR) or min(frames.values(), key=lambda frame: abs(frame.stamp_ns - sample.stamp_ns))
-    return reference.global_from_ego
+    return frames.get(LIDAR) or min(frames.values(), key=lambda frame: abs(frame.stamp_ns - sample.stamp_ns))
 
 
-def camera_view(frame: SensorFrame, width_px: int, height_px: int) -> CameraView:
-    """One camera's image fitted to the network's size.
+def camera_view(frame: SensorFrame, width_px: int, height_px: int, warp: ImageWarp | None = None) -> CameraView:
+    """One camera's image fitted to the network's size, and its intrinsics; by ``warp`` in training.
 
     Raises:
         CameraFault: the image or its calibration cannot be used.
@@ -72,7 +81,8 @@ def camera_view(frame: SensorFrame, width_px: int, height_px: int) -> CameraView
     """
     if frame.intrinsics_px is None:
         raise CameraFault('no_calibration', f'{frame.channel} has no intrinsics')
-    fit = ImageFit.to(frame.width_px, frame.height_px, width_px, height_px)
+    sizes = (frame.width_px, frame.height_px, width_px, height_px)
+    fit = ImageFit.to(*sizes) if warp is None else warp.fit(*sizes)
     image = fit.apply(decode_compressed(frame.read_bytes(), reduce=fit.decode_reduction))
     return CameraView(
         frame.channel,

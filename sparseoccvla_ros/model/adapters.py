@@ -12,6 +12,7 @@ from transformers import LlamaForCausalLM
 CONFIG_FILE, WEIGHTS_FILE = 'adapter_config.json', 'adapter_model.safetensors'
 #: peft's name of an adapter that belongs to the model itself (``language.lora`` in its configuration).
 OWN_ADAPTER = 'default'
+_ADAPTER = re.compile(r'\.lora_[AB]\.(?P<adapter>.+)\.weight$')
 _TENSOR = re.compile(r'base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight')
 
 
@@ -52,6 +53,14 @@ def switch_adapter(llm: LlamaForCausalLM | PeftModel, name: str, folder: Path | 
     llm.base_model.enable_adapter_layers()
     llm.set_adapter(name)
     return llm.eval()
+
+
+def train_adapters_only(llm: LlamaForCausalLM | PeftModel) -> None:
+    """Let training change the active adapters and no other weight of the language model (none at all without LoRA)."""
+    active = set(llm.active_adapters) if isinstance(llm, PeftModel) else set()
+    for name, parameter in llm.named_parameters():
+        match = _ADAPTER.search(name)
+        parameter.requires_grad_(match is not None and match['adapter'] in active)
 
 
 def _require_adapter_of(llm: LlamaForCausalLM, name: str, folder: Path) -> None:

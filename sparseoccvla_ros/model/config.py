@@ -150,6 +150,11 @@ class EncoderConfig:
             raise ValueError(f'encoder.points_per_layer must be positive and never fall, got {points}')
 
 
+TokenOrder = Literal['as_produced', 'space_filling', 'distance']
+PrefixAttention = Literal['causal', 'bidirectional']
+Quantization = Literal['4bit', '8bit']
+
+
 @dataclass(frozen=True)
 class LoraSettings:
     """Low-rank adapters of the language model (peft)."""
@@ -194,6 +199,14 @@ class LanguageConfig:
     system_prompt: str = 'Answer questions about the street scene around the ego vehicle.'
     planning_prompt: str = 'assign scores to trajectory anchors'
     lora: LoraSettings | None = None
+    #: Order of the occupancy tokens. 'as_produced': the encoder's; 'space_filling': along a Hilbert curve; 'distance':
+    #: nearest to the ego first.
+    token_order: TokenOrder = 'as_produced'
+    #: What a visual token attends to. 'causal': the tokens before it; 'bidirectional': the system text and all visual
+    #: tokens. Text attends to what is before it either way.
+    prefix_attention: PrefixAttention = 'causal'
+    #: Number format that a pretrained model's linear layers are loaded in (bitsandbytes, on a GPU), None: `precision`.
+    quantization: Quantization | None = None
 
     def __post_init__(self) -> None:
         _require_positive(
@@ -204,6 +217,8 @@ class LanguageConfig:
         _require_divisible(
             'language.attention_heads', self.attention_heads, 'language.key_value_heads', self.key_value_heads
         )
+        if self.quantization is not None and self.pretrained is None:
+            raise ValueError(f'language.quantization is {self.quantization}; it needs language.pretrained')
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,15 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from transformers import AutoTokenizer, DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoTokenizer, DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.cache_utils import DynamicLayer
 
 from sparseoccvla_ros.model.adapters import switch_adapter
 from sparseoccvla_ros.model.config import LanguageConfig, VLAConfig
 from sparseoccvla_ros.model.connector import Connector
 from sparseoccvla_ros.model.forecaster import OccupancyForecaster
+from sparseoccvla_ros.model.quantization import quantization_config
+from sparseoccvla_ros.model.token_order import inverse_order, reorder, token_order
 from sparseoccvla_ros.resources import share_path
 
 #: Stands in for a message's text while the chat template is rendered: a Unicode noncharacter, never part of a text.
@@ -39,6 +41,33 @@ class KeyValues:
     def length(self) -> int:
         """Tokens."""
         return self.layers[0][0].shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory, bytes."""
+        return sum(tensor.nbytes for layer in self.layers for tensor in layer)
+
+
+@dataclass(frozen=True)
+class ScenePrompt:
+    """What the language model reads first: system text, T_o, T_g."""
+
+    #: [B, L, D].
+    embeddings: Tensor
+    #: Where the Q occupancy tokens lie in L. The global tokens come after them and are the last.
+    occupancy: slice
+    #: The query at each of those places, int64 [B, Q]; None: in the encoder's order.
+    order: Tensor | None
+
+    @property
+    def length(self) -> int:
+        """Tokens."""
+        return self.embeddings.shape[1]
+
+    def at_queries(self, hidden: Tensor) -> Tensor:
+        """Outputs [B, >= L, D] at the occupancy tokens, in the QUERIES' order [B, Q, D]."""
+        outputs = hidden[:, self.occupancy]
+        return outputs if self.order is None else reorder(outputs, inverse_order(self.order))
 
 
 class SceneLanguage(nn.Module):
@@ -60,6 +89,7 @@ class SceneLanguage(nn.Module):
                 'it belongs to another model'
             )
         self.config = language
+        self._space = config.space
         self.tokenizer = tokenizer
         self.llm = llm
         self.connector = Connector(config.space, config.encoder.width, language.width, language.global_tokens)
@@ -79,23 +109,35 @@ class SceneLanguage(nn.Module):
         """See :func:`sparseoccvla_ros.model.adapters.switch_adapter`. Keys and values made before fit no more."""
         self.llm = switch_adapter(self.llm, name, folder)
 
-    def prefix_embeddings(self, features: Tensor, positions_m: Tensor) -> tuple[Tensor, slice]:
-        """System text, T_o and T_g of scenes.
+    def scene_prompt(self, features: Tensor, positions_m: Tensor) -> ScenePrompt:
+        """System text, T_o in the configured order, T_g.
 
         Args:
             features: [B, Q, C]. positions_m: [B, Q, 3], metres, ego frame.
-
-        Returns:
-            embeddings [B, L, D], and where the Q occupancy tokens lie in L. The global tokens are the last.
         """
         occupancy, global_tokens = self.connector(features, positions_m)
+        order = token_order(positions_m, self.config.token_order, self._space)
         system = torch.tensor(self._system_tokens(), device=features.device)
         text = self.embed_text(system[None]).expand(features.shape[0], -1, -1).to(occupancy.dtype)
-        embeddings = torch.cat([text, occupancy, global_tokens], dim=1)
-        return embeddings, slice(text.shape[1], text.shape[1] + occupancy.shape[1])
+        embeddings = torch.cat([text, reorder(occupancy, order), global_tokens], dim=1)
+        return ScenePrompt(embeddings, slice(text.shape[1], text.shape[1] + occupancy.shape[1]), order)
+
+    def read_scene(self, prompt: ScenePrompt, text: Tensor | None = None) -> tuple[Tensor, KeyValues]:
+        """Run the language model over a scene, and over text behind it where that is given [B, n, D].
+
+        Returns and raises as :meth:`forward_embeddings`. Text read here, or later on top of the keys and values, gets
+        the same outputs.
+        """
+        embeddings = prompt.embeddings
+        if text is not None:
+            embeddings = torch.cat([embeddings, text.to(embeddings.dtype)], dim=1)
+        mask = None
+        if self.config.prefix_attention == 'bidirectional':
+            mask = prefix_mask(slice(prompt.occupancy.start, prompt.length), embeddings.shape[1], embeddings.device)
+        return self._forward(embeddings, None, mask)
 
     def forward_embeddings(self, embeddings: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
-        """Run the language model over [B, L, D], after what ``past`` holds of the same B.
+        """Run the language model over text [B, L, D], after what ``past`` holds of the same B.
 
         Returns:
             hidden states float32 [B, L, D], final norm applied; keys and values of past and new tokens together.
@@ -103,6 +145,10 @@ class SceneLanguage(nn.Module):
         Raises:
             ValueError: past and new tokens together exceed the context; nothing is ever truncated.
         """
+        return self._forward(embeddings, past, None)
+
+    def _forward(self, embeddings: Tensor, past: KeyValues | None, mask: Tensor | None) -> tuple[Tensor, KeyValues]:
+        """``mask``: additive [1, 1, L, L], None: causal."""
         length = embeddings.shape[1] + (past.length if past else 0)
         if length > self.config.context_length:
             raise ValueError(f'{length} tokens exceed the context of {self.config.context_length}')
@@ -113,7 +159,13 @@ class SceneLanguage(nn.Module):
             layer.keys, layer.values = keys, values  # the layer's update concatenates: these stay as they are
             cache.layers.append(layer)
         model = self.causal_lm.model
-        out = model(inputs_embeds=embeddings.to(model.embed_tokens.weight.dtype), past_key_values=cache, use_cache=True)
+        dtype = model.embed_tokens.weight.dtype
+        out = model(
+            inputs_embeds=embeddings.to(dtype),
+            attention_mask=None if mask is None else mask.to(dtype),
+            past_key_values=cache,
+            use_cache=True,
+        )
         key_values = KeyValues(tuple((layer.keys, layer.values) for layer in cache.layers))
         return out.last_hidden_state.float(), key_values
 
@@ -171,6 +223,16 @@ class SceneLanguage(nn.Module):
         return tokens
 
 
+def prefix_mask(visual: slice, length: int, device: torch.device) -> Tensor:
+    """Additive attention mask [1, 1, length, length] of a prefix language model: 0 where a token (row) attends to a
+    token (column), minus infinity elsewhere. Text is causal; the visual tokens attend to all before them and to each
+    other.
+    """
+    mask = torch.full((length, length), -torch.inf, device=device).triu(1)
+    mask[visual, visual] = 0.0
+    return mask[None, None]
+
+
 def llama_config(language: LanguageConfig) -> LlamaConfig:
     """transformers' configuration of the architecture."""
     return LlamaConfig(
@@ -193,26 +255,34 @@ def new_llm(language: LanguageConfig) -> LlamaForCausalLM | PeftModel:
 
 
 def pretrained_llm(language: LanguageConfig, dtype: torch.dtype) -> LlamaForCausalLM | PeftModel:
-    """The pretrained language model that the configuration names.
+    """The pretrained language model that the configuration names, in ``dtype`` or quantized, LoRA adapters added.
 
     Raises:
-        ValueError: its architecture is not the configured one, or weights are missing (which transformers itself would
-            fill in at random); lists them.
+        ValueError: its architecture is not the configured one, weights are missing (which transformers itself would
+            fill in at random) or superfluous, or it cannot be quantized here; lists what does not fit.
     """
-    llm, info = LlamaForCausalLM.from_pretrained(language.pretrained, dtype=dtype, output_loading_info=True)
+    found = AutoConfig.from_pretrained(language.pretrained)
     expected = llama_config(language)
-    names = ('hidden_size', 'intermediate_size', 'num_hidden_layers', 'num_attention_heads', 'num_key_value_heads',
-             'vocab_size', 'rms_norm_eps')  # fmt: skip
+    names = ('model_type', 'hidden_size', 'intermediate_size', 'num_hidden_layers', 'num_attention_heads',
+             'num_key_value_heads', 'vocab_size', 'rms_norm_eps')  # fmt: skip
     wrong = [
-        f'{name}: configured {getattr(expected, name)}, found {getattr(llm.config, name)}'
+        f'{name}: configured {getattr(expected, name)}, found {getattr(found, name, None)}'
         for name in names
-        if getattr(expected, name) != getattr(llm.config, name)
+        if getattr(expected, name) != getattr(found, name, None)
     ]
     if wrong:
         raise ValueError(f'{language.pretrained} is another model: {"; ".join(wrong)}')
-    if info['missing_keys']:
-        raise ValueError(f'{language.pretrained} lacks weights: {", ".join(sorted(info["missing_keys"]))}')
-    return _with_lora(llm, language)
+    quantized = {}
+    if language.quantization is not None:
+        quantized['quantization_config'] = quantization_config(language.quantization, dtype)
+    llm, info = LlamaForCausalLM.from_pretrained(
+        language.pretrained, dtype=dtype, output_loading_info=True, **quantized
+    )
+    for problem, what in (('missing_keys', 'lacks weights'), ('unexpected_keys', 'has weights without a place')):
+        if info[problem]:
+            raise ValueError(f'{language.pretrained} {what}: {", ".join(sorted(info[problem]))}')
+    llm = _with_lora(llm, language)
+    return llm if quantized else llm.to(dtype)
 
 
 def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:

@@ -48,15 +48,23 @@ def build_language(config: VLAConfig, *, weights: Path | None, seed: int = 0) ->
 
     Without ``weights`` the language model is the pretrained one where the configuration names one. A checkpoint brings
     its own tokenizer.
+
+    Raises:
+        ValueError: see :class:`SceneLanguage` and :func:`pretrained_llm`; or ``weights`` for a quantized model.
     """
     dtype = DTYPES[config.precision]
+    if weights is not None and config.language.quantization is not None:
+        raise ValueError(
+            f'language.quantization is {config.language.quantization}; only pretrained weights can be quantized, not '
+            f'those of a checkpoint ({weights})'
+        )
     tokenizer = load_tokenizer(weights / TOKENIZER_FOLDER if weights is not None else config.language.tokenizer)
     with _seeded(seed, 'language'):
         if weights is None and config.language.pretrained is not None:
             llm = pretrained_llm(config.language, dtype)
         else:
-            llm = new_llm(config.language)
-        language = SceneLanguage(config, llm.to(dtype), tokenizer)
+            llm = new_llm(config.language).to(dtype)
+        language = SceneLanguage(config, llm, tokenizer)
     return _finished(language, 'language', config, weights)
 
 

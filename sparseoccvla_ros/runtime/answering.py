@@ -1,12 +1,13 @@
-"""One answer as a job in single-token steps."""
+"""One answer as a job in single-token steps, which all answers that run take together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from sparseoccvla_ros.model.answer_batch import AnswerBatch, Member
 from sparseoccvla_ros.model.language import SceneLanguage
 from sparseoccvla_ros.runtime.conversation import Conversations
 from sparseoccvla_ros.runtime.decoding import AllowedTokens, TextStream, TokenSampler, visible
@@ -19,6 +20,7 @@ class AnswerContext:
     """What all answers of an engine share. ``clock`` gives steady seconds."""
 
     model: SceneLanguage
+    batch: AnswerBatch
     device: torch.device
     allowed: AllowedTokens
     context_length: int
@@ -29,7 +31,8 @@ class AnswerContext:
 class AnswerJob:
     """Answers one checked question about one scene; a :class:`~.scheduler.SteppedJob`.
 
-    The first step reads the question on top of the scene's prefix and gives the first token, each later step gives one.
+    The beginning reads the question on top of the scene's prefix and gives the first token. Each round after it, see
+    :func:`decode_together`, gives one token.
     """
 
     def __init__(
@@ -43,7 +46,8 @@ class AnswerJob:
         self._conversation_epoch = context.conversations.epoch
         self._sampler = TokenSampler(question.temperature, question.seed)
         self._stream = TextStream(context.model.tokenizer)
-        self._key_values = prefix.key_values
+        self._member: Member | None = None
+        self._scores: torch.Tensor | None = None
         self._question_tokens: list[int] = []
         self._tokens: list[int] = []
         self._first_token_ms = 0.0
@@ -57,14 +61,27 @@ class AnswerJob:
             return f'time limit of {limit_s:g} s reached after {len(self._tokens)} tokens'
         return ''
 
-    def step(self) -> bool:
-        """Give one token; True when the answer is complete and handed over."""
+    def begin(self) -> bool:
+        """Give the first token; True when the answer is complete and handed over."""
         try:
-            with torch.inference_mode():
-                token = self._next_token()
+            question = self._read_conversation()
         except QuestionRefused as refused:  # told to the one who asked; no error of the engine
             self.fail(str(refused))
             return True
+        model, prefix = self._context.model, self._prefix.key_values
+        with torch.inference_mode():
+            token_ids = torch.tensor([question], dtype=torch.long, device=self._context.device)
+            hidden, read = model.forward_embeddings(model.embed_text(token_ids), prefix)
+            self._scores = model.logits(hidden[0, -1])
+        complete = self.step()
+        if not complete:
+            self._member = self._context.batch.add(prefix, read, self._question.max_tokens)
+        return complete
+
+    def step(self) -> bool:
+        """Pick the token whose scores are there; True when the answer is complete and handed over."""
+        scores, self._scores = self._scores, None
+        token = self._sampler.pick(self._context.allowed.mask(scores, first=not self._tokens))
         if not self._tokens:
             self._first_token_ms = self._elapsed_ms()
         if token == self._context.allowed.end_token:
@@ -75,18 +92,11 @@ class AnswerJob:
 
     def fail(self, reason: str) -> None:
         """End the answer with a reason, keeping the text so far."""
+        self._leave()
         self._tell(self._stream.finish())
         self._pending.finish(self._answer(success=False, message=reason))
 
-    def _next_token(self) -> int:
-        model = self._context.model
-        new_tokens = self._tokens[-1:] or self._begin()
-        token_ids = torch.tensor([new_tokens], dtype=torch.long, device=self._context.device)
-        hidden, self._key_values = model.forward_embeddings(model.embed_text(token_ids), self._key_values)
-        scores = self._context.allowed.mask(model.logits(hidden[0, -1]), first=not self._tokens)
-        return self._sampler.pick(scores)
-
-    def _begin(self) -> list[int]:
+    def _read_conversation(self) -> list[int]:
         """Tokens of the question, behind as many of the conversation's latest turns as the context holds."""
         turns = self._context.conversations.turns(self._question.conversation_id)
         room = self._context.context_length - self._prefix.length - self._question.max_tokens
@@ -100,7 +110,13 @@ class AnswerJob:
             f'{self._question.max_tokens} for the answer exceed the context of {self._context.context_length} tokens'
         )
 
+    def _leave(self) -> None:
+        if self._member is not None:
+            self._context.batch.remove(self._member)
+            self._member = None
+
     def _complete(self) -> bool:
+        self._leave()
         self._tell(self._stream.finish())
         if visible(self._stream.text):
             self._context.conversations.record(
@@ -132,3 +148,16 @@ class AnswerJob:
             first_token_ms=self._first_token_ms,
             total_ms=self._elapsed_ms(),
         )
+
+
+def decode_together(context: AnswerContext, jobs: Sequence[AnswerJob]) -> None:
+    """Read each answer's last token, all in one go; their :meth:`AnswerJob.step` then picks the next.
+
+    Args:
+        jobs: all that have begun and go on.
+    """
+    with torch.inference_mode():
+        hidden = context.batch.step({job._member: job._tokens[-1] for job in jobs})
+        scores = context.model.logits(torch.stack([hidden[job._member] for job in jobs])).cpu()
+    for job, row in zip(jobs, scores, strict=True):
+        job._scores = row

@@ -18,7 +18,7 @@ class QuestionLimits:
     kept_scenes: int = 20
     #: Questions that wait; one more is answered 'busy' at once.
     max_waiting: int = 8
-    #: Answers that are decoded in turn, token by token.
+    #: Answers that are decoded together, token by token.
     max_running: int = 4
     max_question_chars: int = 2000
     max_conversation_id_chars: int = 128

@@ -6,13 +6,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from sparseoccvla_ros.model.answer_batch import AnswerBatch
 from sparseoccvla_ros.model.config import VLAConfig
 from sparseoccvla_ros.model.language import SceneLanguage
-from sparseoccvla_ros.runtime.answering import AnswerContext, AnswerJob
+from sparseoccvla_ros.runtime.answering import AnswerContext, AnswerJob, decode_together
 from sparseoccvla_ros.runtime.conversation import Conversations
 from sparseoccvla_ros.runtime.decoding import AllowedTokens
 from sparseoccvla_ros.runtime.finite import require_finite
@@ -87,6 +89,7 @@ class ReasoningEngine:
         self._conversations = Conversations(self.limits.max_conversations, self.limits.max_turns)
         self._answers = AnswerContext(
             model=model,
+            batch=AnswerBatch(model),
             device=device,
             allowed=AllowedTokens(model.tokenizer, config.language.vocabulary),
             context_length=self.context_length,
@@ -94,7 +97,10 @@ class ReasoningEngine:
             clock=clock,
         )
         self._scheduler = Scheduler(
-            'language', max_running=self.limits.max_running, max_waiting=self.limits.max_waiting
+            'language',
+            partial(decode_together, self._answers),
+            max_running=self.limits.max_running,
+            max_waiting=self.limits.max_waiting,
         )
 
     @property
@@ -202,14 +208,14 @@ class ReasoningEngine:
         features, positions_m = self._batch_of_one(queries)
         with torch.inference_mode():
             with timer.stage('prefill'):
-                prefix, hidden, occupancy = self._prefill(queries)
+                prefix, hidden = self._prefill(queries)
             with timer.stage('forecast'):
-                forecast = self._forecast(hidden[:, occupancy], features, positions_m)
+                forecast = self._forecast(hidden, features, positions_m)
             with timer.stage('planning_prompt'):
                 token_ids = torch.tensor([self._planning_tokens], dtype=torch.long, device=self._device)
                 planning, _ = self._model.forward_embeddings(self._model.embed_text(token_ids), prefix.key_values)
                 tokens = planning[0].float()
-        require_finite('language model', hidden, tokens)
+        require_finite('language model', tokens)
         if not self._scenes.put(prefix, epoch):
             return SceneResult(queries.stamp_ns, failure='reset')
         self._newest = queries
@@ -225,11 +231,12 @@ class ReasoningEngine:
     def _batch_of_one(self, queries: SceneQueries) -> tuple[torch.Tensor, torch.Tensor]:
         return queries.features.to(self._device)[None], queries.positions_ego.to(self._device)[None]
 
-    def _prefill(self, queries: SceneQueries) -> tuple[ScenePrefix, torch.Tensor, slice]:
-        """The scene's prefix, its hidden states [1, L, D], and where the occupancy tokens lie in them."""
-        embeddings, occupancy = self._model.prefix_embeddings(*self._batch_of_one(queries))
-        hidden, key_values = self._model.forward_embeddings(embeddings, None)
-        return ScenePrefix(queries.stamp_ns, key_values, embeddings.shape[1]), hidden, occupancy
+    def _prefill(self, queries: SceneQueries) -> tuple[ScenePrefix, torch.Tensor]:
+        """The scene's prefix, and the outputs at its occupancy tokens [1, Q, D] in the queries' order."""
+        prompt = self._model.scene_prompt(*self._batch_of_one(queries))
+        hidden, key_values = self._model.read_scene(prompt)
+        require_finite('language model', hidden)
+        return ScenePrefix(queries.stamp_ns, key_values, prompt.length), prompt.at_queries(hidden)
 
     def _switch(self, name: str, folder: Path | None) -> None:
         """On the worker thread, with no answer running."""

@@ -1,4 +1,4 @@
-"""One thread for all language-model work: scenes first, answers one token at a time in turn.
+"""One thread for all language-model work: scenes first, answers one token at a time, together.
 
 Nothing here knows what a scene or an answer is; the order of work can be read and tested alone.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +33,13 @@ class UrgentJob(Job, Protocol):
 
 
 class SteppedJob(Job, Protocol):
-    """Done in steps, other jobs in between."""
+    """Begun alone, then done in rounds that all jobs that have begun take together, other work in between."""
+
+    def begin(self) -> bool:
+        """Do the first step. True when the job is finished and its result told."""
 
     def step(self) -> bool:
-        """Do one step. True when the job is finished and its result told."""
+        """Take this job's part of a round, after the common work. True when it is finished and its result told."""
 
     def overdue(self) -> str:
         """Why the job must not go on (cancelled, time limit), else ''. Asked before each step and while it waits."""
@@ -45,17 +48,22 @@ class SteppedJob(Job, Protocol):
 class Scheduler:
     """Runs jobs on one thread of its own.
 
-    Order: the urgent job, if one waits; else one step of the next running job; else the idle job. After an urgent job
-    one step is done before the next urgent one, so that scenes that come faster than they can be read do not starve the
-    answers; an urgent job therefore waits for one step at most.
+    Order: the urgent job, if one waits; else one step; else the idle job. A step is the beginning of one job or a round
+    of all that have begun. They alternate, so that new jobs begin soon and, however many come, the others go on. After an
+    urgent job one step is done before the next urgent one, so that scenes that come faster than they can be read do not
+    starve the answers; an urgent job therefore waits for one step at most.
 
     Args:
         name: of the thread.
-        max_running: jobs stepped in turn.
+        together: the common work of a round, given all jobs that take it. An error in it ends all of them.
+        max_running: jobs begun, or to begin next.
         max_waiting: jobs beyond those; one more is refused.
     """
 
-    def __init__(self, name: str, *, max_running: int, max_waiting: int) -> None:
+    def __init__(
+        self, name: str, together: Callable[[Sequence[Any]], None], *, max_running: int, max_waiting: int
+    ) -> None:
+        self._together = together
         self._max_running = max_running
         self._max_waiting = max_waiting
         self._condition = threading.Condition()
@@ -63,8 +71,9 @@ class Scheduler:
         self._idle: UrgentJob | None = None
         self._at_work: UrgentJob | None = None
         self._waiting: deque[SteppedJob] = deque()
+        self._starting: deque[SteppedJob] = deque()
         self._running: deque[SteppedJob] = deque()
-        self._owed_step = False
+        self._owed_step = self._owed_round = False
         self._stopping = False
         self._counts: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -142,9 +151,10 @@ class Scheduler:
             with self._condition:
                 self._stopping = True
                 whole = [job for job in (self._at_work, self._urgent, self._idle) if job is not None]
-                left: list[Job] = [*whole, *self._running, *self._waiting]
+                left: list[Job] = [*whole, *self._running, *self._starting, *self._waiting]
                 self._at_work = self._urgent = self._idle = None
                 self._running.clear()
+                self._starting.clear()
                 self._waiting.clear()
             for job in left:
                 self._fail(job, 'stopped')
@@ -153,17 +163,18 @@ class Scheduler:
         """One piece of work; False when the thread shall end."""
         with self._condition:
             self._condition.wait_for(
-                lambda: self._stopping or self._urgent or self._waiting or self._running or self._idle
+                lambda: self._stopping or self._urgent or self._waiting or self._starting or self._running or self._idle
             )
             if self._stopping:
                 return False
             overdue = self._take_overdue()
-            while self._waiting and len(self._running) < self._max_running:
-                self._running.append(self._waiting.popleft())
+            while self._waiting and len(self._starting) + len(self._running) < self._max_running:
+                self._starting.append(self._waiting.popleft())
+            stepped = bool(self._starting or self._running)
             whole = None
-            if not (self._owed_step and self._running):
+            if not (self._owed_step and stepped):
                 whole, self._urgent = self._urgent, None
-            if whole is None and not self._running:
+            if whole is None and not stepped:
                 whole, self._idle = self._idle, None
             self._at_work = whole
         for job, reason in overdue:
@@ -172,23 +183,39 @@ class Scheduler:
             self._attempt(whole.run, whole)
             self._at_work = None
             self._owed_step = True
-        elif self._running:
-            self._step_next()
+        elif stepped:
+            self._step()
             self._owed_step = False
         return True
 
-    def _step_next(self) -> None:
-        """One step of the job whose turn it is. Decoding several answers as a batch belongs here."""
-        job = self._running[0]
-        finished = self._attempt(job.step, job)
+    def _step(self) -> None:
+        if self._starting and not (self._owed_round and self._running):
+            self._owed_round = True
+            job = self._starting[0]
+            finished = self._attempt(job.begin, job)
+            with self._condition:
+                self._starting.popleft()
+                if not finished:
+                    self._running.append(job)
+            return
+        self._owed_round = False
+        jobs = list(self._running)
+        try:
+            self._together(jobs)
+        except JOB_ERRORS as error:
+            finished = jobs
+            self._count_error(error)
+            for job in jobs:
+                self._fail(job, f'{type(error).__name__}: {error}')
+        else:
+            finished = [job for job in jobs if self._attempt(job.step, job)]
         with self._condition:
-            self._running.popleft()
-            if not finished:
-                self._running.append(job)
+            for job in finished:
+                self._running.remove(job)
 
     def _take_overdue(self) -> list[tuple[SteppedJob, str]]:
         overdue = []
-        for queue in (self._running, self._waiting):
+        for queue in (self._running, self._starting, self._waiting):
             for job in list(queue):
                 reason = job.overdue()
                 if reason:

@@ -21,7 +21,11 @@ class City:
     building_share: float
     tree_spacing_m: float
     parked_share: float
+    island_share: float
+    cycle_lane_share: float
+    work_zone_share: float
     pedestrians_per_100m: float
+    traffic_gap_m: tuple[float, float]
     facades: tuple[Colour, ...]
     asphalt: Colour
     pavement: Colour
@@ -43,7 +47,11 @@ def harbour() -> City:
         building_share=0.9,
         tree_spacing_m=26.0,
         parked_share=0.4,
+        island_share=0.45,
+        cycle_lane_share=0.3,
+        work_zone_share=0.7,
         pedestrians_per_100m=7.0,
+        traffic_gap_m=(24.0, 75.0),
         facades=((0.74, 0.72, 0.68), (0.60, 0.65, 0.70), (0.82, 0.80, 0.76), (0.52, 0.55, 0.58), (0.68, 0.60, 0.52)),
         asphalt=(0.33, 0.34, 0.36),
         pavement=(0.62, 0.61, 0.59),
@@ -66,7 +74,11 @@ def oldtown() -> City:
         building_share=0.97,
         tree_spacing_m=34.0,
         parked_share=0.7,
+        island_share=0.3,
+        cycle_lane_share=0.45,
+        work_zone_share=0.7,
         pedestrians_per_100m=10.0,
+        traffic_gap_m=(24.0, 80.0),
         facades=((0.58, 0.30, 0.23), (0.66, 0.42, 0.28), (0.78, 0.66, 0.46), (0.48, 0.27, 0.24), (0.72, 0.70, 0.64)),
         asphalt=(0.29, 0.29, 0.30),
         pavement=(0.56, 0.52, 0.48),
@@ -89,7 +101,11 @@ def suburb() -> City:
         building_share=0.62,
         tree_spacing_m=11.0,
         parked_share=0.3,
+        island_share=0.35,
+        cycle_lane_share=0.35,
+        work_zone_share=0.6,
         pedestrians_per_100m=4.0,
+        traffic_gap_m=(35.0, 110.0),
         facades=((0.86, 0.83, 0.75), (0.70, 0.74, 0.78), (0.80, 0.68, 0.55), (0.63, 0.44, 0.35), (0.90, 0.89, 0.86)),
         asphalt=(0.38, 0.37, 0.36),
         pavement=(0.68, 0.66, 0.62),

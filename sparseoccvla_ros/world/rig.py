@@ -1,4 +1,4 @@
-"""The six cameras of one car of the fleet, read from ``config/rig/*.yaml``."""
+"""The six cameras and the LiDAR of one car of the fleet, read from ``config/rig/*.yaml``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from sparseoccvla_ros.sensors.camera import PinholeCamera
 
 #: Columns: the optical axes (x right, y down, z forward) in the axes of a body that looks along its x.
 BODY_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+#: Columns: the LiDAR's axes (x right, y forward, z up).
+BODY_FROM_LIDAR = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,20 @@ class RigCamera:
 
 
 @dataclass(frozen=True)
-class LidarPlace:
-    """Where the LiDAR would sit (``position_ego`` [3], metres) and its vertical field, radians above the horizon."""
+class LidarMount:
+    """The roof LiDAR: where it sits and how it turns.
 
-    position_ego: np.ndarray
-    lowest_rad: float
-    highest_rad: float
+    ``ego_from_lidar`` [4, 4], metres; the LiDAR's axes are nuScenes' (x right, y forward, z up). ``elevations_rad`` [beams]
+    ascending, in its frame; it turns clockwise by ``steps`` columns of them and ends each turn ``end_azimuth_rad`` to the
+    left of its y axis. Returns come from at most ``range_m``; ``range_noise_m`` is the standard deviation of a range.
+    """
+
+    ego_from_lidar: np.ndarray
+    elevations_rad: np.ndarray
+    steps: int
+    end_azimuth_rad: float
+    range_m: float
+    range_noise_m: float
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class Rig:
 
     vehicle: str
     cameras: tuple[RigCamera, ...]
-    lidar: LidarPlace
+    lidar: LidarMount
 
 
 def load_rig(path: Path, width_px: int, height_px: int, vehicle: int, seed: int) -> Rig:
@@ -76,14 +86,27 @@ def load_rig(path: Path, width_px: int, height_px: int, vehicle: int, seed: int)
                 [0.0, 0.0, 1.0],
             ]
         )
-        angles = np.array([entry['yaw_rad'], entry['pitch_rad'], entry['roll_rad']])
-        angles = angles + rng.normal(0.0, spread['angle_rad'], 3)
-        ego_from_camera = np.eye(4)
-        ego_from_camera[:3, :3] = Rotation.from_euler('ZYX', angles).as_matrix() @ BODY_FROM_OPTICAL
-        ego_from_camera[:3, 3] = np.array(entry['position_m']) + rng.normal(0.0, spread['position_m'], 3)
+        ego_from_camera = _mount(entry, BODY_FROM_OPTICAL, spread, rng)
         camera = PinholeCamera(name, width_px, height_px, intrinsics, ego_from_camera)
         cameras.append(RigCamera(camera, float(entry['trigger_offset_s'])))
     cameras.sort(key=lambda item: item.trigger_offset_s)
-    lidar = config['lidar']
-    place = LidarPlace(np.array(lidar['position_m']), float(lidar['lowest_rad']), float(lidar['highest_rad']))
-    return Rig(f'w{vehicle + 1:03d}', tuple(cameras), place)
+    entry = config['lidar']
+    lidar = LidarMount(
+        ego_from_lidar=_mount(entry, BODY_FROM_LIDAR, spread, rng),
+        elevations_rad=np.linspace(entry['lowest_rad'], entry['highest_rad'], entry['beams']),
+        steps=int(entry['steps']),
+        end_azimuth_rad=float(entry['end_azimuth_rad']),
+        range_m=float(entry['range_m']),
+        range_noise_m=float(entry['range_noise_m']),
+    )
+    return Rig(f'w{vehicle + 1:03d}', tuple(cameras), lidar)
+
+
+def _mount(entry: dict, body_from_sensor: np.ndarray, spread: dict, rng: np.random.Generator) -> np.ndarray:
+    """``ego_from_sensor`` [4, 4] of an entry of the file, with this car's deviation."""
+    angles = np.array([entry['yaw_rad'], entry['pitch_rad'], entry['roll_rad']])
+    angles = angles + rng.normal(0.0, spread['angle_rad'], 3)
+    ego_from_sensor = np.eye(4)
+    ego_from_sensor[:3, :3] = Rotation.from_euler('ZYX', angles).as_matrix() @ body_from_sensor
+    ego_from_sensor[:3, 3] = np.array(entry['position_m']) + rng.normal(0.0, spread['position_m'], 3)
+    return ego_from_sensor

@@ -1,302 +1,234 @@
-"""One scene of the synthetic world: a street, what stands in it and how everything moves.
-
-Everything is a function of (seed, scene index, time); nothing is random after :func:`build_scene` has returned.
-"""
+"""A scene over time: what the renderer, the labels and the files read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, replace
-from enum import Enum
 from functools import partial
 
 import numpy as np
 
 from sparseoccvla_ros.geometry import transform_from_planar
 from sparseoccvla_ros.world.bodies.overlap import overlapping_pairs
-from sparseoccvla_ros.world.bodies.scenery import parked_vehicles, scenery
-from sparseoccvla_ros.world.bodies.shapes import bus, car, truck
-from sparseoccvla_ros.world.bodies.thing import Shape, State, Thing
-from sparseoccvla_ros.world.city import City, cities, city_named
-from sparseoccvla_ros.world.streets.centreline import Centreline
-from sparseoccvla_ros.world.streets.street import Street
-from sparseoccvla_ros.world.traffic.following import Driver, Hold, Track, drive
-from sparseoccvla_ros.world.traffic.walkers import crossing_pedestrians, strolling_pedestrians
+from sparseoccvla_ros.world.bodies.thing import State, Thing
+from sparseoccvla_ros.world.city import City
+from sparseoccvla_ros.world.labels.facts import Command, Reason
+from sparseoccvla_ros.world.look import Look
+from sparseoccvla_ros.world.stage import EGO_CENTRE_AHEAD_M, EGO_SIZE_M, WARM_UP_S, Stage, build_stage
+from sparseoccvla_ros.world.streets.junction import Movement
+from sparseoccvla_ros.world.streets.plan import Plan
+from sparseoccvla_ros.world.traffic.path import Path
+from sparseoccvla_ros.world.traffic.population import AXLE_SHARE, HITCH_M
+from sparseoccvla_ros.world.traffic.simulation import NOBODY, Simulation
+from sparseoccvla_ros.world.traffic.trip import GateKind, Passage
 
-#: The ego's box: a small hatchback whose frame's origin lies under the middle of its rear axle.
-EGO_SIZE_M = (4.08, 1.73, 1.56)
-EGO_CENTRE_AHEAD_M = 1.3
-EGO_START_S_M = 110.0
-#: Road that is kept beyond the farthest place the ego can reach, so that its end is never near.
-ROAD_AHEAD_M = 190.0
+WHEELBASE_M = 2.59
 OVERLAP_CHECK_STEP_S = 0.1
-LATERAL_ACCEL_MPS2 = 1.8
-
-
-class Manoeuvre(Enum):
-    """What the ego mainly does in a scene."""
-
-    CRUISE = 'drive on'
-    FOLLOW = 'follow a vehicle that slows down'
-    STOP = 'brake and stop at a crossing, then start again'
-    START = 'wait at a crossing, then start'
+#: A turn is commanded when it is this long away at the present speed, or this near.
+COMMAND_AHEAD_S, COMMAND_AHEAD_M = 3.0, 12.0
+#: What lies farther along the route is not told by ``road_at``, ``signal_heads``.
+ROAD_AHEAD_M, SIGNAL_AHEAD_M = 25.0, 60.0
+_COMMANDS = {Movement.LEFT: Command.LEFT, Movement.RIGHT: Command.RIGHT, Movement.STRAIGHT: Command.STRAIGHT}
 
 
 @dataclass(frozen=True)
-class Light:
-    """Sun direction (from the ground to the sun, unit vector, world axes) and overall brightness."""
+class EgoMotion:
+    """The ego's motion at its rear axle; ``steering_rad`` of the front wheels, left positive."""
 
-    towards_sun: np.ndarray
-    brightness: float
+    speed_mps: float
+    acceleration_mps2: float
+    yaw_rate_radps: float
+    steering_rad: float
 
 
 @dataclass(frozen=True)
+class RoadAhead:
+    """The next 25 m of the route: lanes each way, ``bend`` 'straight', 'left' or 'right'; distances or None."""
+
+    lanes: int
+    bend: str
+    junction_m: float | None
+    crossing_m: float | None
+    work_zone_m: float | None
+
+
 class Scene:
-    """A street over time. World frame: x along the street's start, y left, z up, ground at z = 0, metres."""
+    """A stage with everybody's motion. World frame: z up, ground at z = 0, metres; times in seconds since its start.
 
-    name: str
-    description: str
-    city: City
-    street: Street
-    light: Light
-    manoeuvre: Manoeuvre
-    things: tuple[Thing, ...]
-    ego_track: Track
-    ego_offset_m: float
-    duration_s: float
+    Args:
+        stage: what does not move, and who does.
+        simulation: of the stage's traffic and people; may still run: times beyond its last step are extrapolated.
+    """
+
+    def __init__(self, stage: Stage, simulation: Simulation) -> None:
+        self.stage = stage
+        self.simulation = simulation
+        self.name: str = stage.name
+        self.description: str = stage.description
+        self.city: City = stage.city
+        self.look: Look = stage.look
+        self.plan: Plan = stage.plan
+        self.duration_s: float = stage.duration_s
+        self.ego_size_m: tuple[float, float, float] = EGO_SIZE_M
+        things = list(stage.still)
+        #: Of each actor (vehicles first, then walkers) but the ego: indices into ``things``.
+        self.things_of_actor: dict[int, tuple[int, ...]] = {}
+        for number, item in enumerate(stage.traffic[1:], start=1):
+            self.things_of_actor[number] = tuple(range(len(things), len(things) + len(item.shapes)))
+            for part, shape in enumerate(item.shapes):
+                things.append(Thing(shape, partial(self._driven, number, part), still=False, annotated=True))
+        for number, person in enumerate(stage.people):
+            self.things_of_actor[len(stage.traffic) + number] = (len(things),)
+            things.append(Thing(person.shape, partial(self._walked, number), still=False, annotated=True))
+        self.things: tuple[Thing, ...] = tuple(things)
 
     def world_from_ego(self, time_s: float) -> np.ndarray:
-        """The ego's pose [4, 4] at a time since the scene's start."""
-        progress, _, _ = self.ego_track.at(time_s)
-        return self.street.centreline.pose(progress - EGO_CENTRE_AHEAD_M, self.ego_offset_m)
+        """The ego's pose [4, 4]: under the middle of its rear axle."""
+        s_m, _, _ = self.simulation.vehicle_at(0, time_s + WARM_UP_S)
+        x, y, heading, _ = self._path.at(s_m)
+        return transform_from_planar(x, y, heading)
 
     def ego_box(self, time_s: float) -> np.ndarray:
         """``world_from_box`` [4, 4] of the middle of the ego's footprint."""
         return self.world_from_ego(time_s) @ transform_from_planar(EGO_CENTRE_AHEAD_M, 0.0, 0.0)
 
+    def ego_motion(self, time_s: float) -> EgoMotion:
+        """Speed, acceleration, yaw rate and steering."""
+        s_m, speed, accel = self.simulation.vehicle_at(0, time_s + WARM_UP_S)
+        bent = self._path.at(s_m)[3]
+        return EgoMotion(speed, accel if speed > 0.0 else 0.0, speed * bent, math.atan(WHEELBASE_M * bent))
+
+    def command_at(self, time_s: float) -> Command:
+        """What the route asks for: a turn that is near, else straight on."""
+        s_m, speed, _ = self.simulation.vehicle_at(0, time_s + WARM_UP_S)
+        near_m = max(COMMAND_AHEAD_M, COMMAND_AHEAD_S * speed)
+        for passage in self._passages:
+            if passage.enter_m - near_m < s_m < passage.leave_m:
+                return _COMMANDS[passage.movement]
+        return Command.STRAIGHT
+
+    def reason_at(self, time_s: float) -> tuple[Reason, int | None]:
+        """Why the ego's driver chose its speed, and the thing behind it if there is one."""
+        reason, actor = self.simulation.reason_at(0, time_s + WARM_UP_S)
+        return reason, None if actor == NOBODY else self.things_of_actor[actor][-1]
+
+    def road_at(self, time_s: float) -> RoadAhead:
+        """The road ahead along the route."""
+        s_m, _, _ = self.simulation.vehicle_at(0, time_s + WARM_UP_S)
+        front_m = s_m + EGO_CENTRE_AHEAD_M + 0.5 * EGO_SIZE_M[0]
+        trip = self.stage.traffic[0].vehicle.trip
+        street_number, street_s_m = trip.street_at(s_m)
+        junction_m = None
+        for passage in self._passages:
+            if s_m < passage.leave_m and passage.enter_m - front_m < ROAD_AHEAD_M:
+                junction_m = max(passage.enter_m - front_m, 0.0)
+                break
+        crossings = [gate.s_m + 1.0 - front_m for gate in trip.gates if gate.kind is GateKind.ZEBRA]
+        crossings += [passage.enter_m - 3.2 - front_m for passage in self._passages]
+        crossings = [gap for gap in crossings if -3.0 < gap < ROAD_AHEAD_M]
+        zones = [
+            zone.first_m - street_s_m - (front_m - s_m)
+            for zone in self.plan.work_zones
+            if zone.street == street_number and zone.last_m > street_s_m
+        ]
+        zones = [gap for gap in zones if gap < ROAD_AHEAD_M]
+        turn = self._path.at(s_m + ROAD_AHEAD_M)[2] - self._path.at(s_m)[2]
+        turn = (turn + math.pi) % (2.0 * math.pi) - math.pi
+        return RoadAhead(
+            lanes=self.plan.streets[street_number].lanes,
+            bend='left' if turn > 0.12 else 'right' if turn < -0.12 else 'straight',
+            junction_m=None if junction_m is None else float(junction_m),
+            crossing_m=float(max(min(crossings), 0.0)) if crossings else None,
+            work_zone_m=max(min(zones), 0.0) if zones else None,
+        )
+
+    def signal_heads(self, time_s: float) -> tuple[int, ...]:
+        """Things that are the traffic lights of the approach that the ego is on, if they are near."""
+        s_m, _, _ = self.simulation.vehicle_at(0, time_s + WARM_UP_S)
+        front_m = s_m + EGO_CENTRE_AHEAD_M + 0.5 * EGO_SIZE_M[0]
+        for gate in self.stage.traffic[0].vehicle.trip.gates:
+            near = -0.5 < gate.s_m - front_m < SIGNAL_AHEAD_M
+            if near and gate.approach is not None:
+                return self.stage.heads.get((gate.number, gate.approach), ())
+        return ()
+
+    @property
+    def _path(self) -> Path:
+        return self.stage.traffic[0].vehicle.trip.path
+
+    @property
+    def _passages(self) -> tuple[Passage, ...]:
+        return self.stage.traffic[0].vehicle.trip.passages
+
+    def _driven(self, number: int, part: int, time_s: float) -> State:
+        """A vehicle's box, or that of its trailer (part 1): each turns with the path under its own rear axle."""
+        item = self.stage.traffic[number]
+        s_m, speed, _ = self.simulation.vehicle_at(number, time_s + WARM_UP_S)
+        length = item.shapes[part].size_m[0]
+        if part:
+            # The towing part's back, the gap, and what of the trailer lies before its axle.
+            s_m -= (0.5 - AXLE_SHARE) * item.shapes[0].size_m[0] + HITCH_M + (0.5 + AXLE_SHARE) * length
+        x, y, heading, _ = item.vehicle.trip.path.at(s_m)
+        ahead = AXLE_SHARE * length
+        pose = transform_from_planar(x + ahead * math.cos(heading), y + ahead * math.sin(heading), heading)
+        return State(pose, speed, self.simulation.lamps_at(number, time_s + WARM_UP_S))
+
+    def _walked(self, number: int, time_s: float) -> State:
+        s_m, speed = self.simulation.walker_at(number, time_s + WARM_UP_S)
+        x, y, heading, _ = self.stage.people[number].walker.path.at(s_m)
+        return State(transform_from_planar(x, y, heading), speed)
+
 
 def build_scene(seed: int, index: int, duration_s: float, city_name: str | None = None) -> Scene:
-    """Make scene ``index`` of the world with this seed.
+    """Make scene ``index`` of the world with this seed, recorded from start to end; see :func:`stage.build_stage`.
 
-    Args:
-        seed: of the whole world, >= 0.
-        index: of the scene, >= 0; neighbours differ in town and manoeuvre.
-        duration_s: the scene is defined from a little before 0 until this time.
-        city_name: one of the towns in ``city.py``; None visits them in turn.
+    Whoever would ever touch somebody else is left out, and then everybody moves again without him.
 
     Raises:
         ValueError: unknown city.
     """
-    rng = np.random.default_rng([seed, index])
-    order = (index + seed) % len(cities())
-    city = city_named(city_name) if city_name is not None else cities()[order]
-    manoeuvre = tuple(Manoeuvre)[(index + index // 4 + seed) % len(Manoeuvre)]
-    street = _street(rng, city, manoeuvre, duration_s)
-    azimuth, elevation = rng.uniform(-np.pi, np.pi), rng.uniform(0.6, 1.1)
-    light = Light(
-        np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]),
-        rng.uniform(0.92, 1.12),
-    )
-    hold_s = _hold(rng, manoeuvre)
-    ego_lane = int(rng.integers(street.lanes))
-    traffic, ego_track = _traffic(rng, street, manoeuvre, hold_s, ego_lane, duration_s)
-    still = [*scenery(rng, street, city), *parked_vehicles(rng, street, city)]
-    people = [*strolling_pedestrians(rng, street, city, duration_s), *crossing_pedestrians(rng, street, hold_s)]
-    bend = 'curved' if np.abs(street.centreline.heading_rad).max() > 0.05 else 'straight'
-    scene = Scene(
-        name=f'scene-{index + 1:04d}',
-        description=f'{city.name}: {bend} street, {street.lanes} lane(s) each way, {manoeuvre.value}',
-        city=city,
-        street=street,
-        light=light,
-        manoeuvre=manoeuvre,
-        things=tuple(still + traffic + people),
-        ego_track=ego_track,
-        ego_offset_m=street.lane_offset_m(ego_lane),
-        duration_s=duration_s,
-    )
-    return _without_overlaps(scene)
+    stage = build_stage(seed, index, duration_s, city_name)
+    while True:
+        scene = Scene(stage, simulate(stage))
+        scene.simulation.run(duration_s + WARM_UP_S)
+        stage, touched = _without_touching(scene)
+        if not touched:
+            return scene
 
 
-def _street(rng: np.random.Generator, city: City, manoeuvre: Manoeuvre, duration_s: float) -> Street:
-    """Draw the plan: straight parts and bends with smooth curvature in turn."""
-    length_m = EGO_START_S_M + 13.0 * duration_s + ROAD_AHEAD_M
-    curvature = np.zeros(int(length_m / Centreline.STEP_M))
-    if rng.random() < 0.75:
-        begin_m, heading = EGO_START_S_M + rng.uniform(-50.0, 20.0), 0.0
-        while begin_m < length_m:
-            turn = rng.uniform(0.3, 0.8) * (1.0 if rng.random() < 0.5 else -1.0)
-            turn = -turn if abs(heading + turn) > 1.0 else turn
-            # A raised cosine turns by `turn` over `bend_m`; its sharpest radius is bend_m / (2 turn) >= 60 m.
-            bend_m = max(rng.uniform(45.0, 80.0), 120.0 * abs(turn))
-            first, last = int(begin_m / Centreline.STEP_M), int((begin_m + bend_m) / Centreline.STEP_M)
-            part = turn / bend_m * (1.0 - np.cos(2.0 * np.pi * (np.arange(first, last) - first) / (last - first)))
-            part = part[: max(len(curvature) - first, 0)]
-            curvature[first : first + len(part)] = part
-            heading += turn
-            begin_m += bend_m + rng.uniform(10.0, 60.0)
-    lowest_m = Centreline(curvature, (0.0, 0.0)).y_m.min()
-    lanes = int(rng.choice(city.lanes))
-    ahead_m = {
-        Manoeuvre.CRUISE: rng.uniform(60.0, 140.0),
-        Manoeuvre.FOLLOW: rng.uniform(60.0, 140.0),
-        Manoeuvre.STOP: rng.uniform(55.0, 80.0),
-        Manoeuvre.START: 9.0,
-    }[manoeuvre]
-    return Street(
-        # Map coordinates stay positive, as in nuScenes, where the map image begins at (0, 0).
-        centreline=Centreline(curvature, (60.0, 100.0 - lowest_m)),
-        lanes=lanes,
-        lane_width_m=rng.uniform(*city.lane_width_m),
-        parking_width_m=2.3 if rng.random() < 0.8 else 0.0,
-        sidewalk_width_m=rng.uniform(*city.sidewalk_width_m),
-        crossing_s_m=EGO_START_S_M + ahead_m,
-    )
+def simulate(stage: Stage) -> Simulation:
+    """All actors of a stage, at its first moment."""
+    return Simulation(stage.plan, [item.vehicle for item in stage.traffic], [person.walker for person in stage.people])
 
 
-def _hold(rng: np.random.Generator, manoeuvre: Manoeuvre) -> tuple[float, float] | None:
-    """When traffic stands at the crossing, seconds."""
-    if manoeuvre is Manoeuvre.STOP:
-        return 0.0, rng.uniform(13.5, 15.5)
-    if manoeuvre is Manoeuvre.START:
-        return -6.0, rng.uniform(3.0, 5.5)
-    return None
-
-
-def _comfortable_speed(centreline: Centreline) -> Callable[[np.ndarray], np.ndarray]:
-    """Greatest speed as a function of arc length, from the sharpest curvature of the next 25 m."""
-    coarse = np.abs(centreline.curvature_per_m[:: int(1.0 / Centreline.STEP_M)])
-    ahead = np.concatenate([coarse, np.zeros(25)])
-    sharpest = np.lib.stride_tricks.sliding_window_view(ahead, 26).max(axis=1)
-    limit_mps = np.minimum(np.sqrt(LATERAL_ACCEL_MPS2 / np.maximum(sharpest, 1e-4)), 30.0)
-    return lambda s_m: np.interp(s_m, np.arange(len(limit_mps)), limit_mps)
-
-
-def _traffic(
-    rng: np.random.Generator,
-    street: Street,
-    manoeuvre: Manoeuvre,
-    hold_s: tuple[float, float] | None,
-    ego_lane: int,
-    duration_s: float,
-) -> tuple[list[Thing], Track]:
-    """Fill every lane and let it drive; returns the others as things, and the ego's track (of its box's middle)."""
-    line_m = street.crossing_s_m - 0.5 * Street.CROSSING_LENGTH_M - 1.0
-    town_mps = rng.uniform(8.5, 12.0)
-    limit = _comfortable_speed(street.centreline)
-    things: list[Thing] = []
-    ego_track: Track | None = None
-    for lane in range(2 * street.lanes):
-        oncoming = lane >= street.lanes
-        offset_m = street.lane_offset_m(lane % street.lanes)
-        mine = lane == ego_lane
-        drivers, shapes = _lane(rng, manoeuvre, town_mps, mine, oncoming, duration_s)
-        hold = None
-        if hold_s is not None:
-            place = line_m if not oncoming else -(2.0 * street.crossing_s_m - line_m)
-            hold = Hold(place, *hold_s)
-            drivers = _approaching(drivers, hold)
-        # Progress of oncoming traffic is minus the arc length.
-        tracks = drive(drivers, hold, (lambda q: limit(-q)) if oncoming else limit, duration_s)
-        for track, shape in zip(tracks, shapes, strict=True):
-            if shape is None:
-                ego_track = track
-            else:
-                state = partial(_on_lane, street.centreline, track, -offset_m if oncoming else offset_m, oncoming)
-                things.append(Thing(shape, state, still=False, annotated=True))
-    if ego_track is None:
-        raise ValueError(f'no lane holds the ego (lane {ego_lane} of {street.lanes})')
-    return things, ego_track
-
-
-def _on_lane(centreline: Centreline, track: Track, offset_m: float, oncoming: bool, time_s: float) -> State:
-    progress, speed, _ = track.at(time_s)
-    if oncoming:
-        return State(centreline.pose(-progress, offset_m, np.pi), speed)
-    return State(centreline.pose(progress, offset_m), speed)
-
-
-def _lane(
-    rng: np.random.Generator, manoeuvre: Manoeuvre, town_mps: float, mine: bool, oncoming: bool, duration_s: float
-) -> tuple[list[Driver], list[Shape | None]]:
-    """Vehicles of one lane, the first in front; the ego's shape is None."""
-    drivers: list[Driver] = []
-    shapes: list[Shape | None] = []
-
-    def add(progress: float, share: float, ego: bool = False, **wishes: float) -> None:
-        kind = rng.random()
-        shape = None if ego else (bus if kind < 0.07 else truck if kind < 0.2 else car)(rng)
-        length = EGO_SIZE_M[0] if shape is None else shape.size_m[0]
-        cruise = town_mps * share
-        drivers.append(Driver(progress, length, 0.9 * cruise, cruise, **wishes))
-        shapes.append(shape)
-
-    if oncoming:
-        first, last = -(EGO_START_S_M - 70.0), -(EGO_START_S_M + 200.0 + town_mps * duration_s)
-        progress = first - rng.uniform(0.0, 40.0)
-        while progress > last:
-            add(progress, rng.uniform(0.85, 1.1))
-            progress -= rng.uniform(26.0, 90.0)
-    elif mine:
-        start = EGO_START_S_M + EGO_CENTRE_AHEAD_M
-        gap = {
-            Manoeuvre.CRUISE: rng.uniform(60.0, 100.0),
-            Manoeuvre.FOLLOW: rng.uniform(20.0, 28.0),
-            Manoeuvre.STOP: rng.uniform(95.0, 120.0),
-            Manoeuvre.START: rng.uniform(40.0, 60.0),
-        }[manoeuvre]
-        add(start + gap + rng.uniform(30.0, 60.0), 1.05)
-        if manoeuvre is Manoeuvre.FOLLOW:
-            begin = rng.uniform(3.0, 6.0)
-            slow = {
-                'slow_from_s': begin,
-                'slow_until_s': begin + rng.uniform(5.0, 8.0),
-                'slow_mps': rng.uniform(1.5, 5.0),
-            }
-            add(start + gap, 0.95, **slow)
-        else:
-            add(start + gap, 1.0)
-        add(start, rng.uniform(0.9, 1.05), ego=True)
-        for _ in range(3):
-            add(drivers[-1].progress_m - rng.uniform(20.0, 45.0), rng.uniform(0.9, 1.1))
-    else:
-        progress = EGO_START_S_M + rng.uniform(100.0, 160.0)
-        while progress > 20.0:
-            add(progress, rng.uniform(0.9, 1.15))
-            progress -= rng.uniform(26.0, 70.0)
-    return drivers, shapes
-
-
-def _approaching(drivers: list[Driver], hold: Hold) -> list[Driver]:
-    """Slow those down at time 0 who would otherwise stand on the brakes before the line or the vehicle ahead."""
-    result: list[Driver] = []
-    ahead: Driver | None = None
-    for driver in drivers:
-        speed = driver.speed_mps
-        gap = hold.progress_m - driver.progress_m - 0.5 * driver.length_m
-        if gap > 0.0:
-            speed = min(speed, np.sqrt(2.0 * 1.2 * max(gap - 3.0, 0.0)))
-        if ahead is not None:
-            gap = ahead.progress_m - driver.progress_m - 0.5 * (ahead.length_m + driver.length_m)
-            speed = min(speed, np.sqrt(ahead.speed_mps**2 + 2.0 * 1.2 * max(gap - 3.0, 0.0)))
-        ahead = replace(driver, speed_mps=float(speed))
-        result.append(ahead)
-    return result
-
-
-def _without_overlaps(scene: Scene) -> Scene:
-    """Take out whoever would touch somebody else at any time; the ego (index 0 of the check) always stays."""
-    agents = [thing for thing in scene.things if thing.annotated]
-    sizes = np.array([EGO_SIZE_M[:2], *(thing.shape.size_m[:2] for thing in agents)])
+def _without_touching(scene: Scene) -> tuple[Stage, int]:
+    """The stage without those who touch somebody else at any time (the ego always stays), and how many they were."""
+    stage = scene.stage
+    agents = [(index, thing) for index, thing in enumerate(scene.things) if thing.annotated]
+    owner = {thing: actor for actor, things in scene.things_of_actor.items() for thing in things}
+    sizes = np.array([EGO_SIZE_M[:2], *(thing.shape.size_m[:2] for _, thing in agents)])
+    poses = np.stack([scene.ego_box(0.0), *(thing.state_at(0.0).world_from_object for _, thing in agents)])
+    moving = [row for row, (_, thing) in enumerate(agents, start=1) if not thing.still]
+    checked = np.array([0, *moving])
     out: set[int] = set()
-    poses = np.stack([scene.ego_box(0.0), *(thing.state_at(0.0).world_from_object for thing in agents)])
-    moving = [index for index, thing in enumerate(agents, start=1) if not thing.still]
-    for time_s in np.arange(-0.1, scene.duration_s + OVERLAP_CHECK_STEP_S, OVERLAP_CHECK_STEP_S):
+    for time_s in np.arange(-OVERLAP_CHECK_STEP_S, scene.duration_s + OVERLAP_CHECK_STEP_S, OVERLAP_CHECK_STEP_S):
         poses[0] = scene.ego_box(time_s)
-        for index in moving:
-            poses[index] = agents[index - 1].state_at(time_s).world_from_object
-        for first, second in overlapping_pairs(poses, sizes):
+        for row in moving:
+            poses[row] = agents[row - 1][1].state_at(time_s).world_from_object
+        for first, second in overlapping_pairs(poses, sizes, rows=checked):
             if first not in out and second not in out:
                 out.add(second)
-    removed = {id(agents[index - 1]) for index in out}
-    return replace(scene, things=tuple(thing for thing in scene.things if id(thing) not in removed))
+    gone = {agents[row - 1][0] for row in out}
+    actors = {owner[index] for index in gone if index in owner}
+    kept = [index for index in range(len(stage.still)) if index not in gone]
+    renumbered = {old: new for new, old in enumerate(kept)}
+    reduced = replace(
+        stage,
+        still=tuple(stage.still[index] for index in kept),
+        heads={key: tuple(renumbered[index] for index in heads) for key, heads in stage.heads.items()},
+        traffic=tuple(item for number, item in enumerate(stage.traffic) if number not in actors),
+        people=tuple(
+            person for number, person in enumerate(stage.people, start=len(stage.traffic)) if number not in actors
+        ),
+    )
+    return reduced, len(gone)

@@ -29,8 +29,8 @@ def scene():
 @pytest.fixture(scope='module')
 def prefix(language, scene):
     with torch.no_grad():
-        embeddings, _ = language.prefix_embeddings(scene[0][:1], scene[1][:1])
-        return embeddings, language.forward_embeddings(embeddings, None)[1]
+        prompt = language.scene_prompt(scene[0][:1], scene[1][:1])
+        return prompt, language.read_scene(prompt)[1]
 
 
 def ids(tokens: list[int]) -> torch.Tensor:
@@ -39,20 +39,19 @@ def ids(tokens: list[int]) -> torch.Tensor:
 
 @pytest.mark.parametrize('question', ['What do you see?', 'Is it safe to turn left in 12.5 s?', 'déjà vu 你好 🚗'])
 def test_greedy_continuation_on_the_cache_equals_the_full_prompt(language, prefix, question):
-    embeddings, key_values = prefix
+    scene_prompt, key_values = prefix
     tokens = language.question_tokens([(question, None)])
     prompt, cached = tokens, key_values
     with torch.no_grad():
         for _ in range(8):
             hidden, cached = language.forward_embeddings(language.embed_text(ids(prompt)), cached)
-            full = torch.cat([embeddings, language.embed_text(ids(tokens))], dim=1)
-            cold, _ = language.forward_embeddings(full, None)
+            cold, _ = language.read_scene(scene_prompt, language.embed_text(ids(tokens)))
             with_cache, without = language.logits(hidden[:, -1]), language.logits(cold[:, -1])
             torch.testing.assert_close(with_cache, without, rtol=0, atol=1e-4)
             assert with_cache.argmax() == without.argmax()
             prompt = [with_cache.argmax().item()]
             tokens = tokens + prompt
-    assert cached.length == embeddings.shape[1] + len(tokens) - 1
+    assert cached.length == scene_prompt.length + len(tokens) - 1
 
 
 def test_extending_leaves_the_given_keys_and_values_alone(language, prefix):
@@ -74,10 +73,13 @@ def test_extending_leaves_the_given_keys_and_values_alone(language, prefix):
 def test_prefix_holds_text_then_queries_then_globals(language, scene):
     features, positions_m = scene
     with torch.no_grad():
-        embeddings, occupancy = language.prefix_embeddings(features, positions_m)
+        prompt = language.scene_prompt(features, positions_m)
         tokens, global_tokens = language.connector(features, positions_m)
-        moved, _ = language.prefix_embeddings(features, positions_m + 1.0)
-        singles = [language.prefix_embeddings(features[b : b + 1], positions_m[b : b + 1])[0] for b in range(2)]
+        moved = language.scene_prompt(features, positions_m + 1.0).embeddings
+        singles = [
+            language.scene_prompt(features[b : b + 1], positions_m[b : b + 1]).embeddings for b in range(2)
+        ]
+    embeddings, occupancy = prompt.embeddings, prompt.occupancy
     assert (occupancy.stop - occupancy.start, embeddings.shape[1] - occupancy.stop) == (30, 1)
     torch.testing.assert_close(embeddings[:, occupancy], tokens)
     torch.testing.assert_close(embeddings[:, -1:], global_tokens)
@@ -90,8 +92,8 @@ def test_prefix_holds_text_then_queries_then_globals(language, scene):
 
 
 def test_visual_tokens_are_as_large_as_text(language, scene):
-    embeddings, occupancy = language.prefix_embeddings(*scene)
-    ratio = embeddings[:, occupancy].std() / language.causal_lm.model.embed_tokens.weight.std()
+    prompt = language.scene_prompt(*scene)
+    ratio = prompt.embeddings[:, prompt.occupancy].std() / language.causal_lm.model.embed_tokens.weight.std()
     assert 0.5 < ratio < 2.0
 
 
@@ -195,8 +197,7 @@ def test_bf16_runs_and_gives_float32(small):
     language = build_language(dataclasses.replace(small, precision='bf16'), weights=None)
     assert language.causal_lm.lm_head.weight.dtype == torch.bfloat16
     with torch.no_grad():
-        embeddings, _ = language.prefix_embeddings(torch.randn(1, 30, 32), torch.randn(1, 30, 3))
-        hidden, key_values = language.forward_embeddings(embeddings, None)
+        _, key_values = language.read_scene(language.scene_prompt(torch.randn(1, 30, 32), torch.randn(1, 30, 3)))
         hidden, _ = language.forward_embeddings(language.embed_text(ids(language.planning_tokens())), key_values)
     assert hidden.dtype == language.logits(hidden).dtype == torch.float32
     assert hidden.isfinite().all()

@@ -38,9 +38,9 @@ def test_images_to_trajectories(small, ring):
         with torch.inference_mode():
             levels = tuple(level.unflatten(0, (1, 12)) for level in perception.extract(images))
             output = perception.encode(levels, ring(6, 2), torch.ones(1, 12, dtype=torch.bool))
-            embeddings, occupancy = language.prefix_embeddings(output.features, output.positions_m)
-            hidden, prefix = language.forward_embeddings(embeddings, None)
-            forecast = language.forecast(hidden[:, occupancy], output.features, output.positions_m)
+            scene = language.scene_prompt(output.features, output.positions_m)
+            hidden, prefix = language.read_scene(scene)
+            forecast = language.forecast(scene.at_queries(hidden), output.features, output.positions_m)
             prompt = language.embed_text(torch.tensor([language.planning_tokens()]))
             reasoning, _ = language.forward_embeddings(prompt, prefix)
             question = language.embed_text(torch.tensor([language.question_tokens([('What is ahead?', None)])]))

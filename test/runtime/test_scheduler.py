@@ -42,12 +42,15 @@ class Scene:
 
 
 class Answer:
-    """A job of some steps; ``at`` maps a step to what is done in it (on the worker's thread)."""
+    """A job of some steps, the beginning included; ``at`` maps a step to what is done in it (on the worker's thread)."""
 
     def __init__(self, log, name, steps, at=None):
         self.log, self.name, self.steps, self.at = log, name, steps, at or {}
         self.taken = 0
         self.why_not = ''
+
+    def begin(self):
+        return self.step()
 
     def step(self):
         self.taken += 1
@@ -79,9 +82,13 @@ def log():
     return Log()
 
 
+def no_common_work(jobs):
+    pass
+
+
 @pytest.fixture
 def scheduler():
-    scheduler = Scheduler('test', max_running=2, max_waiting=2)
+    scheduler = Scheduler('test', no_common_work, max_running=2, max_waiting=2)
     yield scheduler
     scheduler.close()
 
@@ -96,15 +103,73 @@ def test_a_scene_comes_next_after_the_token_at_work(log, scheduler):
     assert log.events == ['a1', 'a2', 'scene', 'a3', 'a4']
 
 
-def test_answers_take_turns_token_by_token(log, scheduler):
+def test_answers_that_have_begun_go_on_together_and_new_ones_begin_between_their_rounds(log):
+    rounds = []
+    scheduler = Scheduler(
+        'test', lambda jobs: rounds.append(''.join(job.name for job in jobs)), max_running=3, max_waiting=3
+    )
     gate = Gate()
-    scheduler.submit(Answer(log, 'a', 3, {1: gate}))
+    scheduler.submit(Answer(log, 'a', 4, {1: gate}))
     assert gate.reached.wait(WAIT_S)
-    scheduler.submit(Answer(log, 'b', 3))
-    scheduler.submit(Answer(log, 'c', 2))  # waits: two run at once
+    for name, steps in (('b', 3), ('c', 2)):
+        scheduler.submit(Answer(log, name, steps))
+    scheduler.submit(Answer(log, 'd', 1))  # waits: three run at once
+    gate.open.set()
+    log.wait_for('d1')
+    scheduler.close()
+    # a round of a after its beginning, then b begins ...
+    assert log.events == ['a1', 'a2', 'b1', 'a3', 'b2', 'c1', 'a4', 'b3', 'c2', 'd1']
+    assert rounds == ['a', 'ab', 'abc']
+
+
+def test_short_answers_without_end_do_not_starve_a_long_one(log):
+    """Answers of one token, each of which asks the next question."""
+    scheduler = Scheduler('test', no_common_work, max_running=2, max_waiting=2)
+
+    def next_question():
+        if 'a5' not in log.events:
+            scheduler.submit(Answer(log, 'b', 1, {1: next_question}))
+
+    scheduler.submit(Answer(log, 'a', 5, {1: next_question}))
+    log.wait_for('a5')
+    scheduler.close()
+    assert log.events[:8] == ['a1', 'a2', 'b1', 'a3', 'b1', 'a4', 'b1', 'a5']
+
+
+def test_an_error_of_the_common_work_ends_those_who_took_part(log):
+    failing = [True]
+
+    def together(jobs):
+        if failing and len(jobs) == 2:
+            failing.clear()
+            raise RuntimeError('out of memory')
+
+    scheduler = Scheduler('test', together, max_running=2, max_waiting=2)
+    gate = Gate()
+    scheduler.submit(Answer(log, 'a', 9, {1: gate}))
+    assert gate.reached.wait(WAIT_S)
+    scheduler.submit(Answer(log, 'b', 9))
+    scheduler.submit(Answer(log, 'c', 2))
     gate.open.set()
     log.wait_for('c2')
-    assert log.events == ['a1', 'a2', 'b1', 'a3', 'b2', 'c1', 'b3', 'c2']
+    assert log.events == [
+        'a1', 'a2', 'b1', 'a failed: RuntimeError: out of memory', 'b failed: RuntimeError: out of memory', 'c1', 'c2',
+    ]  # fmt: skip
+    assert scheduler.counts == {'error: RuntimeError': 1}
+    scheduler.close()
+
+
+def test_an_error_of_one_in_a_round_leaves_the_others_alone(log, scheduler):
+    def explode():
+        raise ValueError('x')
+
+    gate = Gate()
+    scheduler.submit(Answer(log, 'a', 9, {1: gate, 3: explode}))
+    assert gate.reached.wait(WAIT_S)
+    scheduler.submit(Answer(log, 'b', 3))
+    gate.open.set()
+    log.wait_for('b3')
+    assert log.events == ['a1', 'a2', 'b1', 'a3', 'a failed: ValueError: x', 'b2', 'b3']
 
 
 def test_scenes_without_end_do_not_starve_an_answer(log, scheduler):
@@ -186,7 +251,7 @@ def test_an_unforeseen_exception_is_loud_and_leaves_nobody_waiting(log):
     class Unforeseen(BaseException):
         pass
 
-    scheduler = Scheduler('test', max_running=1, max_waiting=2)
+    scheduler = Scheduler('test', no_common_work, max_running=1, max_waiting=2)
     gate = Gate()
 
     def explode():
@@ -220,7 +285,7 @@ def test_overdue_jobs_end_within_one_step_wherever_they_are(log, scheduler):
 
 
 def test_close_tells_everybody(log):
-    scheduler = Scheduler('test', max_running=1, max_waiting=2)
+    scheduler = Scheduler('test', no_common_work, max_running=1, max_waiting=2)
     gate = Gate()
     scheduler.submit(Answer(log, 'a', 9, {1: gate}))
     assert gate.reached.wait(WAIT_S)
@@ -266,7 +331,7 @@ def test_an_idle_job_waits_for_every_answer_but_not_for_a_scene_to_come(log, sch
 
 def test_every_job_ends_exactly_once_under_load(log):
     """Eight threads at once: each question is finished, failed or refused, none lost, none twice."""
-    scheduler = Scheduler('test', max_running=3, max_waiting=4)
+    scheduler = Scheduler('test', no_common_work, max_running=3, max_waiting=4)
     refused = []
 
     def client(number):

@@ -1,4 +1,4 @@
-"""Scenes that several tests look at; building one takes half a second."""
+"""Scenes that several tests look at; building one takes some seconds."""
 
 import pytest
 
@@ -6,14 +6,14 @@ from sparseoccvla_ros.resources import share_path
 from sparseoccvla_ros.world.rig import Rig, load_rig
 from sparseoccvla_ros.world.scene import Scene, build_scene
 
-SCENES = 6
+SCENES = 4
 DURATION_S = 20.0
 
 
 @pytest.fixture(scope='session')
 def scenes() -> list[Scene]:
-    """Six scenes: every town, and every manoeuvre."""
-    return [build_scene(3, index, DURATION_S) for index in range(SCENES)]
+    """Four scenes in a row: every town; turns, a leader that slows down, a red light."""
+    return [build_scene(2, index, DURATION_S) for index in range(SCENES)]
 
 
 @pytest.fixture(scope='session')

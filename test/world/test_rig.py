@@ -31,6 +31,22 @@ def test_cameras_look_and_fire_as_on_the_real_car(rig):
         assert np.linalg.det(item.camera.ego_from_camera[:3, :3]) == pytest.approx(1.0)
 
 
+def test_the_lidar_sits_and_turns_as_on_the_real_car(rig):
+    lidar = rig.lidar
+    # x right, y forward, z up; the public calibrations of the real cars lie within centimetres of (0.94, 0, 1.84).
+    for axis, expected in enumerate(([0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0])):
+        np.testing.assert_allclose(lidar.ego_from_lidar[:3, axis], expected, atol=0.03)
+    np.testing.assert_allclose(lidar.ego_from_lidar[:3, 3], [0.94, 0.0, 1.84], atol=0.05)
+    # HDL-32E: 32 beams, 1.333 degrees apart, from -30.67 to 10.67.
+    elevations_deg = np.degrees(lidar.elevations_rad)
+    np.testing.assert_allclose(elevations_deg[[0, -1]], [-30.67, 10.67], atol=0.005)
+    np.testing.assert_allclose(np.diff(elevations_deg), 1.3335, atol=0.001)
+    # The turn ends where the last camera looks.
+    assert np.degrees(lidar.end_azimuth_rad) == pytest.approx(LOOKS_DEG['CAM_BACK_LEFT'], abs=3.0)
+    other = load_rig(RIG, 352, 128, vehicle=1, seed=3).lidar
+    assert 0.0 < np.abs(other.ego_from_lidar - lidar.ego_from_lidar).max() < 0.1
+
+
 def test_a_smaller_image_is_the_full_one_scaled_and_its_top_cropped():
     full = load_rig(RIG, 1600, 900, vehicle=1, seed=5).cameras
     small = load_rig(RIG, 352, 128, vehicle=1, seed=5).cameras

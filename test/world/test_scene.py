@@ -3,7 +3,11 @@ import pytest
 
 from sparseoccvla_ros.geometry import inverse, wrap_angle
 from sparseoccvla_ros.world.bodies.overlap import overlapping_pairs
-from sparseoccvla_ros.world.scene import EGO_SIZE_M, Manoeuvre, Scene, build_scene
+from sparseoccvla_ros.world.bodies.thing import Lamps
+from sparseoccvla_ros.world.labels.facts import Command, Reason
+from sparseoccvla_ros.world.scene import EGO_SIZE_M, Scene, build_scene
+from sparseoccvla_ros.world.stage import Manoeuvre, build_stage
+from sparseoccvla_ros.world.streets.street import Ground
 
 KEYFRAMES_S = np.arange(0.0, 20.0, 0.5)
 #: Of a passenger car in traffic; hard braking is 4, a comfortable bend 3.
@@ -16,18 +20,22 @@ def states(scene: Scene, time_s: float) -> np.ndarray:
 
 
 def test_a_scene_depends_on_nothing_but_seed_and_index(scenes):
-    again = build_scene(3, 1, 20.0)
+    again = build_scene(2, 1, 20.0)
     assert again.description == scenes[1].description
     for time_s in (0.0, 7.3):
         assert np.array_equal(states(again, time_s), states(scenes[1], time_s))
         assert np.array_equal(again.world_from_ego(time_s), scenes[1].world_from_ego(time_s))
-    other = build_scene(4, 1, 20.0)
-    assert not np.array_equal(other.world_from_ego(5.0), scenes[1].world_from_ego(5.0))
+    other = build_stage(3, 1, 20.0)
+    assert not np.array_equal(
+        other.traffic[0].vehicle.trip.path.points_m, scenes[1].stage.traffic[0].vehicle.trip.path.points_m
+    )
 
 
 def test_scenes_differ_in_town_manoeuvre_and_path(scenes):
     assert len({scene.city.name for scene in scenes[:3]}) == 3
-    assert {scene.manoeuvre for scene in scenes} == set(Manoeuvre)
+    assert len({scene.stage.manoeuvre for scene in scenes}) == len(scenes)
+    # In turn, all of them.
+    assert {tuple(Manoeuvre)[(index + index // 8) % 8] for index in range(8)} == set(Manoeuvre)
     paths = []
     for scene in scenes:
         ego_from_start = [inverse(scene.world_from_ego(4.0)) @ scene.world_from_ego(t) for t in (5.0, 6.0, 7.0)]
@@ -37,7 +45,7 @@ def test_scenes_differ_in_town_manoeuvre_and_path(scenes):
 
 
 def test_the_ego_moves_like_a_car(scenes):
-    step_s = 0.05
+    step_s = 0.02
     times = np.arange(0.0, 20.0, step_s)
     for scene in scenes:
         poses = np.stack([scene.world_from_ego(time_s) for time_s in times])
@@ -49,60 +57,84 @@ def test_the_ego_moves_like_a_car(scenes):
         assert forward.min() > -1e-6
         assert forward.max() < 16.0
         # No slip at the rear axle: half a step of turning is all that may show.
-        assert np.abs(sideways - 0.5 * yaw_rate * forward * step_s).max() < 0.02
+        assert np.abs(sideways - 0.5 * yaw_rate * forward * step_s).max() < 0.01
         assert np.abs(np.diff(forward) / step_s).max() < ACCEL_LIMIT_MPS2
         assert np.abs(yaw_rate * forward).max() < LATERAL_LIMIT_MPS2
+        for index in range(0, len(times) - 1, 50):
+            motion = scene.ego_motion(times[index])
+            assert motion.speed_mps == pytest.approx(forward[index], abs=0.1)
+            assert motion.yaw_rate_radps == pytest.approx(yaw_rate[index], abs=0.05)
 
 
-def test_manoeuvres_are_what_they_say(scenes):
+def test_the_ego_stays_on_the_road(scenes):
+    corners = np.array([[x, y, 0.0, 1.0] for x in (-2.04, 2.04) for y in (-0.86, 0.86)]).T
     for scene in scenes:
-        speed = np.array([scene.ego_track.at(time_s)[1] for time_s in KEYFRAMES_S])
-        if scene.manoeuvre is Manoeuvre.STOP:
-            assert speed[0] > 6.0
-            assert speed.min() < 0.1
-            assert speed[-1] > 2.0
-        if scene.manoeuvre is Manoeuvre.START:
-            assert speed[:4].max() < 1.0
-            assert speed[-1] > 6.0
-        if scene.manoeuvre is Manoeuvre.CRUISE:
-            assert speed.min() > 3.0
+        points = np.concatenate([(scene.ego_box(t) @ corners)[:2].T for t in KEYFRAMES_S])
+        assert np.isin(scene.plan.ground_at(*points.T), [Ground.ASPHALT, Ground.PARKING]).all()
 
 
-def test_nobody_touches_anybody_at_any_keyframe(scenes):
+def test_nobody_touches_anybody_at_any_time(scenes):
     for scene in scenes:
         agents = [thing for thing in scene.things if thing.annotated]
-        assert len(agents) > 20
+        assert len(agents) > 100
         sizes = np.array([EGO_SIZE_M[:2], *(thing.shape.size_m[:2] for thing in agents)])
-        for time_s in KEYFRAMES_S:
+        for time_s in np.arange(0.0, 20.0, 0.25):
             poses = [scene.ego_box(time_s), *(thing.state_at(time_s).world_from_object for thing in agents)]
             assert overlapping_pairs(np.stack(poses), sizes) == [], (scene.name, time_s)
 
 
-def test_overlap_of_rectangles_worked_by_hand():
-    def at(x: float, y: float, yaw: float) -> np.ndarray:
-        pose = np.eye(4)
-        pose[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
-        pose[:2, 3] = x, y
-        return pose
-
-    # A square of 2 x 2 turned by 45 degrees reaches sqrt(2) along x: it touches one that begins at 1.4, not at 1.45.
-    sizes = np.full((2, 2), 2.0)
-    assert overlapping_pairs(np.stack([at(0, 0, np.pi / 4), at(2.40, 0, 0)]), sizes) == [(0, 1)]
-    assert overlapping_pairs(np.stack([at(0, 0, np.pi / 4), at(2.45, 0, 0)]), sizes) == []
-    # Corner to corner: the enclosing circles overlap, the squares do not.
-    assert overlapping_pairs(np.stack([at(0, 0, 0), at(1.9, 2.05, 0)]), sizes) == []
+def test_commands_come_before_the_turn_and_fit_it():
+    scene = build_scene(0, 1, 20.0)
+    assert scene.stage.manoeuvre is Manoeuvre.TURN_LEFT
+    commands = [scene.command_at(t) for t in KEYFRAMES_S]
+    first = commands.index(Command.LEFT)
+    heading = [np.arctan2(*scene.world_from_ego(t)[1::-1, 0]) for t in KEYFRAMES_S]
+    turned = wrap_angle(np.array(heading) - heading[first])
+    # When the command comes the turn has not begun; while it holds, the car turns to the left.
+    assert abs(turned[first + 1]) < 0.3
+    last = len(commands) - 1 - commands[::-1].index(Command.LEFT)
+    assert turned[last] > 0.7 or last == len(commands) - 1
 
 
-def test_moving_things_move_and_still_ones_do_not(scenes):
+def test_a_red_light_holds_the_ego_and_its_lights_show_it(scenes):
+    scene = build_scene(0, 4, 20.0)
+    assert scene.stage.manoeuvre is Manoeuvre.RED_LIGHT
+    held = [t for t in KEYFRAMES_S if scene.reason_at(t)[0] is Reason.RED_LIGHT and scene.ego_motion(t).speed_mps < 0.5]
+    assert held
+    for time_s in held:
+        heads = scene.signal_heads(time_s)
+        assert len(heads) == 2
+        for head in heads:
+            state = scene.things[head].state_at(time_s)
+            assert state.lamps in (Lamps.RED, Lamps.AMBER)
+            ahead = inverse(scene.world_from_ego(time_s)) @ state.world_from_object
+            # Before it, to its right, facing it (a light faces -x of its own frame).
+            assert ahead[0, 3] > 3.0
+            assert ahead[1, 3] < 0.0
+            assert ahead[0, 0] > 0.9
+
+
+def test_still_things_stand_on_the_ground_they_belong_on(scenes):
+    roads = (Ground.ASPHALT, Ground.PARKING)
     for scene in scenes:
-        before, after = states(scene, 3.0), states(scene, 9.0)
-        moved = np.abs(after - before).max(axis=(1, 2)) > 1e-9
-        still = np.array([thing.still for thing in scene.things])
-        assert not (moved & still).any()
-        assert moved.sum() > 5
+        buildings = [t for t in scene.things if t.still and min(t.shape.size_m) > 4.5]
+        assert len(buildings) > 10
+        for thing in buildings:
+            place = thing.state_at(0.0).world_from_object
+            half = 0.5 * np.array(thing.shape.size_m[:2])
+            corners = np.array([[x, y] for x in (-1, 1) for y in (-1, 1)]) * half @ place[:2, :2].T + place[:2, 3]
+            assert not np.isin(scene.plan.ground_at(*corners.T), roads).any()
 
 
-def test_an_unknown_city_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="unknown city 'atlantis'; expected one of harbour, oldtown, suburb"):
-        build_scene(0, 0, 5.0, 'atlantis')
-    assert build_scene(0, 1, 2.0, 'oldtown').city.name == 'oldtown'
+def test_roads_ahead_are_told_from_the_route(scenes):
+    seen = [scene.road_at(t) for scene in scenes for t in KEYFRAMES_S]
+    assert {road.bend for road in seen} == {'straight', 'left', 'right'}
+    assert any(road.junction_m == 0.0 for road in seen)
+    for road in seen:
+        for distance in (road.junction_m, road.crossing_m, road.work_zone_m):
+            assert distance is None or 0.0 <= distance <= 25.0
+
+
+def test_an_unknown_city_is_refused():
+    with pytest.raises(ValueError, match="unknown city 'atlantis'; expected one of"):
+        build_stage(0, 0, 5.0, 'atlantis')

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.spatial import ConvexHull
 
 
 class Texture(IntEnum):
-    """How the surface of a solid is painted (``texture.py``)."""
+    """How the surface of a solid is painted (``drawing/paint.py``)."""
 
     PLAIN = 0
     FACADE = 1
@@ -20,6 +21,26 @@ class Texture(IntEnum):
     CARGO = 5
     FOLIAGE = 6
     CLOTH = 7
+    LORRY_CAB = 8
+    WHEEL = 9
+    LIGHTS = 10
+    HEAD = 11
+    VEST = 12
+    TRACK = 13
+    STRIPES = 14
+    CONE = 15
+    CONCRETE = 16
+    BRICK = 17
+    PLANKS = 18
+    ROOF = 19
+    BARK = 20
+    STREET_LAMP = 21
+    SIGNAL = 22
+    CROSSING_SIGN = 23
+    SPEED_SIGN = 24
+    SHELTER = 25
+    GLASS_FACADE = 26
+    VAN = 27
 
 
 @dataclass(frozen=True)
@@ -91,6 +112,59 @@ def box(
     """An upright box between two corners of the object frame, metres."""
     rectangle = (low_m[0], low_m[1], high_m[0], high_m[1])
     return frustum(rectangle, rectangle, (low_m[2], high_m[2]), colour, texture)
+
+
+def prism(
+    profile_m: Sequence[tuple[float, float]],
+    sides_m: tuple[float, float],
+    colour: tuple[float, float, float],
+    texture: Texture = Texture.PLAIN,
+) -> Solid:
+    """A convex profile of (x, z) corners drawn out from y = ``sides_m[0]`` to ``sides_m[1]``, metres."""
+    return hull(np.array([(x, y, z) for y in sides_m for x, z in profile_m]), colour, texture)
+
+
+def wheel(
+    centre_m: tuple[float, float, float],
+    radius_m: float,
+    width_m: float,
+    colour: tuple[float, float, float] = (0.55, 0.56, 0.58),
+    sides: int = 10,
+) -> Solid:
+    """A disc that rolls along x; ``colour`` is its hub's."""
+    x, y, z = centre_m
+    # A corner points down, so that the wheel reaches exactly as low as its radius.
+    angles = 2.0 * np.pi * np.arange(sides) / sides - 0.5 * np.pi
+    rim = [(x + radius_m * np.cos(angle), z + radius_m * np.sin(angle)) for angle in angles]
+    return prism(rim, (y - 0.5 * width_m, y + 0.5 * width_m), colour, Texture.WHEEL)
+
+
+def beam(
+    start_m: tuple[float, float, float],
+    end_m: tuple[float, float, float],
+    widths_m: tuple[float, float],
+    colour: tuple[float, float, float],
+    texture: Texture = Texture.PLAIN,
+) -> Solid:
+    """A square bar between two points, of the given widths at its two ends."""
+    start, end = np.asarray(start_m, dtype=np.float64), np.asarray(end_m, dtype=np.float64)
+    along = (end - start) / np.linalg.norm(end - start)
+    side = np.cross(along, (0.0, 1.0, 0.0) if abs(along[1]) < 0.9 else (1.0, 0.0, 0.0))
+    side /= np.linalg.norm(side)
+    other = np.cross(along, side)
+    corners = [
+        point + 0.5 * width * (a * side + b * other)
+        for point, width in zip((start, end), widths_m, strict=True)
+        for a in (-1.0, 1.0)
+        for b in (-1.0, 1.0)
+    ]
+    return hull(np.array(corners), colour, texture)
+
+
+def moved(solid: Solid, by_m: tuple[float, float, float]) -> Solid:
+    """The same solid elsewhere in its object's frame."""
+    offsets_m = solid.offsets_m + solid.normals @ np.asarray(by_m)
+    return replace(solid, vertices_m=solid.vertices_m + by_m, offsets_m=offsets_m)
 
 
 def pillar(

@@ -48,8 +48,8 @@ class Lamps(IntFlag):
 class Shape:
     """A kind of body: Occ3D class, enclosing box (length, width, height), metres, standing on z = 0, and its solids.
 
-    ``category`` is the nuScenes category of what gets a box, '' otherwise; ``paint`` the word for its main colour, '' if it
-    has none that anybody would name. The box's middle lies over the object's origin.
+    ``category`` is the nuScenes category of what gets a box, '' otherwise; ``paint`` the word for its main colour, ''
+    if it has none that anybody would name. The box's middle lies over the object's origin.
     """
 
     label: int
@@ -72,8 +72,8 @@ class State:
 class Thing:
     """A body and its motion. ``state_at`` is a pure function of the time in seconds since the scene's start.
 
-    ``still`` marks what never moves, ``annotated`` what gets a box in the data set (its shape has a category), ``parked``
-    a driverless vehicle.
+    ``still`` marks what never moves, ``annotated`` what gets a box in the data set (its shape has a category),
+    ``parked`` a driverless vehicle.
     """
 
     shape: Shape

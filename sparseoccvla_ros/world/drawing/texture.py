@@ -1,22 +1,25 @@
-"""Colour of what the rays hit: procedural textures anchored in the world, sun and shadows, haze and sky."""
+"""Colour of what the rays hit: procedural textures anchored in the world, sun, shadows, lamps, haze, wet roads, sky."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from sparseoccvla_ros.sensors.camera import PinholeCamera
-from sparseoccvla_ros.world.bodies.solids import Solid
-from sparseoccvla_ros.world.drawing.paint import PAINTS, Surface, noise_tile, sample
+from sparseoccvla_ros.world.bodies.solids import Solid, Texture
+from sparseoccvla_ros.world.drawing.coats import LIGHTS, NIGHT_ONLY, PAINTS
+from sparseoccvla_ros.world.drawing.lamplight import Lamplight
+from sparseoccvla_ros.world.drawing.paint import Surface, noise_tile, smooth_sample
 from sparseoccvla_ros.world.drawing.pavement import paint_ground
+from sparseoccvla_ros.world.drawing.shadow import ShadowMap
+from sparseoccvla_ros.world.drawing.shine import add_bloom, wet_reflection
 from sparseoccvla_ros.world.scene import Scene
+from sparseoccvla_ros.world.streets.street import Ground
 
-AMBIENT, SUN = 0.52, 0.62
-HAZE_M = 420.0
-SHADOW_REACH_M, SHADOW_CELL_M, SHADOW_SNAP_M = 70.0, 0.1, 16.0
+#: Under a closed sky, bodies take a part of the light from the ground below them.
+OVERCAST_SHADE = 0.45
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class SolidTable:
             solids=tuple(solid for _, solid in solids),
             thing=np.array([thing for thing, _ in solids], dtype=np.int64),
             colour=np.array([solid.colour for _, solid in solids], dtype=np.float32).reshape(-1, 3),
-            texture=np.array([solid.texture for _, solid in solids], dtype=np.int64),
+            texture=np.array([solid.texture for _, solid in solids], dtype=np.uint8),
             low_m=np.array([solid.low_m for _, solid in solids], dtype=np.float32).reshape(-1, 3),
             high_m=np.array([solid.high_m for _, solid in solids], dtype=np.float32).reshape(-1, 3),
             normals=normals,
@@ -54,7 +57,11 @@ class SolidTable:
 
 @dataclass(frozen=True)
 class View:
-    """One cast image: camera, its pose, the things' poses [T, 4, 4] and what was hit (see ``render.Hits``)."""
+    """One cast image: camera, its pose, the things' poses [T, 4, 4] and what was hit (see ``render.Hits``).
+
+    ``lamps`` [T] uint8 is what each thing shows (``thing.Lamps``); ``world_from_ego`` [4, 4] is where the ego's
+    headlights are.
+    """
 
     camera: PinholeCamera
     world_from_camera: np.ndarray
@@ -62,127 +69,172 @@ class View:
     inverse_depth: np.ndarray
     solid: np.ndarray
     face: np.ndarray
+    lamps: np.ndarray
+    world_from_ego: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Pixels ``index`` [N] of an image and what they show: ``world_m`` [N, 3], ``depth_m``, ``footprint_m`` [N]."""
+
+    index: np.ndarray
+    world_m: np.ndarray
+    depth_m: np.ndarray
+    footprint_m: np.ndarray
 
 
 class Painter:
     """Colours images of one scene."""
 
     def __init__(self, scene: Scene, table: SolidTable) -> None:
-        self._scene = scene
+        self._city, self._look, self._plan = scene.city, scene.look, scene.plan
         self._table = table
         self._noise = noise_tile(256)
-        self._still = np.array([scene.things[thing].still for thing in table.thing], dtype=bool)
-        self._still_shadow: tuple[np.ndarray, np.ndarray] | None = None
+        still = np.array([thing.still for thing in scene.things], dtype=bool)
+        self._driven = still
+        self._overcast = max(self._look.sun) == 0.0
+        towards_light = np.array((0.0, 0.0, 1.0)) if self._overcast else self._look.towards_sun
+        blur_m = 0.9 if self._overcast else 0.3
+        self._shadows = ShadowMap(table.solids, table.thing, still[table.thing], towards_light, blur_m)
+        self._lamplight: Lamplight | None = None
+        if self._look.lamps > 0.0:
+            poses = np.array([thing.state_at(0.0).world_from_object for thing in scene.things]).reshape(-1, 4, 4)
+            self._lamplight = Lamplight(scene.things, poses)
 
     def paint(self, view: View) -> tuple[np.ndarray, np.ndarray]:
         """Colour an image.
 
         Returns:
-            uint8 [H, W, 3] RGB, and the kind of ground (``road.Ground``) [pixels that hit the ground], in image order.
+            uint8 [H, W, 3] RGB, and the kind of ground (``Ground``) [pixels that hit the ground], in image order.
         """
         height, width = view.solid.shape
         k = view.camera.intrinsics_px
-        rays = np.empty((height, width, 3))
+        rays = np.empty((height, width, 3), dtype=np.float32)
         rays[..., 0] = ((np.arange(width) + 0.5 - k[0, 2]) / k[0, 0])[None]
         rays[..., 1] = ((np.arange(height) + 0.5 - k[1, 2]) / k[1, 1])[:, None]
         rays[..., 2] = 1.0
-        directions = rays.reshape(-1, 3) @ view.world_from_camera[:3, :3].T
+        directions = rays.reshape(-1, 3) @ view.world_from_camera[:3, :3].T.astype(np.float32)
         solid = view.solid.reshape(-1)
-        on_ground, on_solid = np.nonzero(solid == -1)[0], np.nonzero(solid >= 0)[0]
         colour = np.empty((len(solid), 3), dtype=np.float32)
         in_sky = np.nonzero(solid == -2)[0]
         colour[in_sky] = self._sky(directions[in_sky])
-        depth = np.zeros(len(solid))
-        hit = solid > -2
-        depth[hit] = 1.0 / view.inverse_depth.reshape(-1)[hit]
-        footprint = (depth / k[0, 0]).astype(np.float32)
-        ground_colour, ground = self._ground(view, directions[on_ground], depth[on_ground], footprint[on_ground])
-        solid_colour = self._solids(view, on_solid, directions[on_solid], depth[on_solid], footprint[on_solid])
-        for where, lit in ((on_ground, ground_colour), (on_solid, solid_colour)):
-            haze = (1.0 - np.exp(-depth[where] / HAZE_M))[:, None].astype(np.float32)
-            colour[where] = lit * (1.0 - haze) + np.float32(self._scene.city.sky_low) * haze
-        colour *= np.float32(255.0 * self._scene.light.brightness)
-        return np.clip(colour + 0.5, 0.0, 255.0).astype(np.uint8).reshape(height, width, 3), ground
+        inverse_depth = view.inverse_depth.reshape(-1)
+
+        def points(index: np.ndarray) -> _Points:
+            depth = (1.0 / inverse_depth[index]).astype(np.float32)
+            world = view.world_from_camera[:3, 3].astype(np.float32) + depth[:, None] * directions[index]
+            return _Points(index, world, depth, depth / np.float32(k[0, 0]))
+
+        on_ground, on_solid = points(np.nonzero(solid == -1)[0]), points(self._by_texture(solid))
+        ground_colour, ground = self._ground(view, on_ground)
+        solid_colour, light = self._solids(view, on_solid)
+        haze = np.float32(self._look.sky_low)
+        for part, lit in ((on_ground, ground_colour), (on_solid, np.maximum(solid_colour, light))):
+            colour[part.index] = haze + (lit - haze) * self._clearness(part)
+        image = colour.reshape(height, width, 3)
+        glow = np.zeros_like(image)
+        glow.reshape(-1, 3)[on_solid.index] = light * self._clearness(on_solid)
+        if self._look.wetness > 0.0:
+            downward = directions[on_ground.index]
+            mirrored = wet_reflection(image, glow, view.camera, view.world_from_camera, downward)
+            self._wet(colour, on_ground, ground, downward, mirrored)
+        add_bloom(image, glow, 1.0 if self._look.weather == 'clear' else 2.0)
+        image *= np.float32(255.0 * self._look.brightness)
+        return np.clip(image + np.float32(0.5), 0.0, 255.0).astype(np.uint8), ground
+
+    def _by_texture(self, solid: np.ndarray) -> np.ndarray:
+        """Indices of the pixels that show solids, those of equal texture together."""
+        index = np.nonzero(solid >= 0)[0]
+        return index[np.argsort(self._table.texture[solid[index]], kind='stable')]
+
+    def _clearness(self, points: _Points) -> np.ndarray:
+        """Share [N, 1] of a point's light that comes through the haze."""
+        return np.exp(points.depth_m / np.float32(-self._look.haze_m))[:, None]
 
     def _sky(self, directions: np.ndarray) -> np.ndarray:
-        low, high = np.float32(self._scene.city.sky_low), np.float32(self._scene.city.sky_high)
-        directions = directions.astype(np.float32)
+        low, high = np.float32(self._look.sky_low), np.float32(self._look.sky_high)
         up = directions[:, 2] / np.linalg.norm(directions, axis=1)
         share = np.clip(up * 2.2, 0.0, 1.0)[:, None] ** np.float32(0.7)
         sky = low + (high - low) * share
+        if self._look.weather == 'fog':
+            return sky
         above = np.maximum(up, 0.06)
-        cloud = sample(self._noise, directions[:, 0] / above * 9.0, directions[:, 1] / above * 9.0)
-        cover = (np.clip((cloud - 0.52) * 3.0, 0.0, 0.7) * np.clip(up * 6.0, 0.0, 1.0))[:, None]
-        return sky + (np.float32(0.97) - sky) * cover
+        cloud = smooth_sample(self._noise, directions[:, 0] / above * 9.0, directions[:, 1] / above * 9.0)
+        cover = (np.clip((cloud - 0.52) * 3.0, 0.0, 0.7) * np.clip((up - 0.06) * 7.0, 0.0, 1.0))[:, None]
+        white = np.minimum(low * np.float32(1.15), np.float32(0.97))
+        return sky + (white - sky) * cover
 
-    def _ground(
-        self, view: View, directions: np.ndarray, depth: np.ndarray, footprint: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        eye = view.world_from_camera[:3, 3]
-        x, y = eye[0] + depth * directions[:, 0], eye[1] + depth * directions[:, 1]
-        albedo, ground = paint_ground(self._scene.street, self._scene.city, self._noise, x, y, footprint)
-        shade = self._shadow(view, x, y)
-        sun = self._scene.light.towards_sun[2]
-        light = (AMBIENT + SUN * sun * shade).astype(np.float32)
-        return albedo * light[:, None], ground
+    def _ground(self, view: View, points: _Points) -> tuple[np.ndarray, np.ndarray]:
+        x, y = points.world_m[:, 0], points.world_m[:, 1]
+        albedo, ground = paint_ground(self._plan, self._city, self._noise, x, y, points.footprint_m)
+        eye = view.world_from_camera[:2, 3]
+        lit = self._shadows.lit(eye, view.poses, x, y)[:, None]
+        ambient, sun = np.float32(self._look.ambient), np.float32(self._look.sun)
+        if self._overcast:
+            light = ambient * (np.float32(1.0 - OVERCAST_SHADE) + np.float32(OVERCAST_SHADE) * lit)
+        else:
+            light = ambient + sun * np.float32(self._look.towards_sun[2]) * lit
+        if self._lamplight is not None:
+            lamps = self._lamplight.light_on(eye, view.poses, view.world_from_ego, points.world_m)
+            light = light + np.float32(self._look.lamps) * lamps
+        return albedo * light, ground
 
-    def _solids(
-        self, view: View, pixels: np.ndarray, directions: np.ndarray, depth: np.ndarray, footprint: np.ndarray
-    ) -> np.ndarray:
-        table = self._table
-        solid = view.solid.reshape(-1)[pixels]
-        poses = view.poses[table.thing[solid]]
-        world = view.world_from_camera[:3, 3] + depth[:, None] * directions - poses[:, :3, 3]
+    def _solids(self, view: View, points: _Points) -> tuple[np.ndarray, np.ndarray]:
+        """Colours [N, 3] of points on solids, sorted by texture, and what light they send out themselves [N, 3]."""
+        table, look = self._table, self._look
+        solid = view.solid.reshape(-1)[points.index]
+        thing = table.thing[solid]
         # Things only turn about z: the object's axes come from the first column of its pose.
-        cos, sin = poses[:, 0, 0], poses[:, 1, 0]
-        local = np.column_stack(
-            [cos * world[:, 0] + sin * world[:, 1], cos * world[:, 1] - sin * world[:, 0], world[:, 2]]
-        ).astype(np.float32)
-        normal = table.normals[solid, view.face.reshape(-1)[pixels]]
-        colour = np.empty((len(pixels), 3), dtype=np.float32)
+        pose = np.ascontiguousarray(view.poses[:, :3, [0, 3]].astype(np.float32))[thing]
+        cos, sin = pose[:, 0, 0], pose[:, 1, 0]
+        away = points.world_m - pose[:, :, 1]
+        local = np.empty((len(solid), 3), dtype=np.float32)
+        local[:, 0] = cos * away[:, 0] + sin * away[:, 1]
+        local[:, 1] = cos * away[:, 1] - sin * away[:, 0]
+        local[:, 2] = away[:, 2]
+        normal = table.normals[solid, view.face.reshape(-1)[points.index]]
+        colour = np.empty((len(solid), 3), dtype=np.float32)
+        shine = np.zeros((len(solid), 3), dtype=np.float32)
         texture = table.texture[solid]
-        for kind in np.unique(texture):
-            part = np.nonzero(texture == kind)[0]
+        bounds = np.searchsorted(texture, np.arange(len(Texture) + 1))
+        for kind in Texture:
+            part = slice(bounds[kind], bounds[kind + 1])
+            if part.start == part.stop:
+                continue
             which = solid[part]
             surface = Surface(
-                local[part], normal[part], table.low_m[which], table.high_m[which], which, footprint[part], self._noise
+                point_m=local[part],
+                normal=normal[part],
+                low_m=table.low_m[which],
+                high_m=table.high_m[which],
+                which=which,
+                lamps=view.lamps[thing[part]],
+                driven=self._driven[thing[part]],
+                footprint_m=points.footprint_m[part],
+                noise=self._noise,
             )
             colour[part] = PAINTS[kind](surface, table.colour[which])
-        sun = self._scene.light.towards_sun
+            if kind in LIGHTS and (look.lamps > 0.0 or kind not in NIGHT_ONLY):
+                shine[part] = LIGHTS[kind](surface, look.lamps)
+        sun = look.towards_sun.astype(np.float32)
         facing = normal[:, 0] * (cos * sun[0] + sin * sun[1]) + normal[:, 1] * (cos * sun[1] - sin * sun[0])
         facing = facing + normal[:, 2] * sun[2]
         # A little light from below and behind keeps faces in shade apart from each other.
-        light = AMBIENT + 0.06 * normal[:, 2] + SUN * np.maximum(facing, 0.0) + 0.05 * np.minimum(facing, 0.0)
-        return colour * light[:, None].astype(np.float32)
+        around = 1.0 + 0.14 * normal[:, 2] + 0.10 * np.minimum(facing, 0.0)
+        light = around[:, None] * np.float32(look.ambient) + np.maximum(facing, 0.0)[:, None] * np.float32(look.sun)
+        if self._lamplight is not None:
+            eye = view.world_from_camera[:2, 3]
+            near = self._lamplight.light_on(eye, view.poses, view.world_from_ego, points.world_m)
+            light += np.float32(look.lamps) * near
+        return colour * light, shine
 
-    def _shadow(self, view: View, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Share of sunlight [N] that reaches ground points: a bird's-eye raster of all shadows near the camera."""
-        cells = int(2.0 * SHADOW_REACH_M / SHADOW_CELL_M)
-        # The raster's grid is fixed in the world, so that shadows of still things neither crawl nor need be drawn anew.
-        eye = view.world_from_camera[:2, 3]
-        origin = np.floor((eye - SHADOW_REACH_M + 0.5 * SHADOW_SNAP_M) / SHADOW_SNAP_M) * SHADOW_SNAP_M
-        near = np.abs(view.poses[:, :2, 3] - eye).max(axis=1) < SHADOW_REACH_M + SHADOW_SNAP_M + 30.0
-        near = near[self._table.thing]
-        if self._still_shadow is None or not np.array_equal(self._still_shadow[0], origin):
-            still = np.full((cells, cells), 255, dtype=np.uint8)
-            self._cast_shadows(still, origin, np.nonzero(near & self._still)[0], view.poses)
-            self._still_shadow = (origin, still)
-        lit = self._still_shadow[1].copy()
-        self._cast_shadows(lit, origin, np.nonzero(near & ~self._still)[0], view.poses)
-        lit = cv2.blur(lit, (3, 3))
-        column = ((x - origin[0]) / SHADOW_CELL_M).astype(np.int64)
-        row = ((y - origin[1]) / SHADOW_CELL_M).astype(np.int64)
-        inside = (column >= 0) & (column < cells) & (row >= 0) & (row < cells)
-        shade = np.full(len(x), 0.75, dtype=np.float32)
-        shade[inside] = lit[row[inside], column[inside]] * np.float32(1.0 / 255.0)
-        return shade
-
-    def _cast_shadows(self, lit: np.ndarray, origin: np.ndarray, numbers: np.ndarray, poses: np.ndarray) -> None:
-        """Draw the shadows of solids into a raster [cells, cells] whose corner lies at ``origin`` (world metres)."""
-        sun = self._scene.light.towards_sun
-        for number in numbers:
-            pose = poses[self._table.thing[number]]
-            corners = self._table.solids[number].vertices_m @ pose[:3, :3].T + pose[:3, 3]
-            fallen = corners[:, :2] - corners[:, 2:] * (sun[:2] / sun[2])
-            outline = cv2.convexHull(((fallen - origin) / SHADOW_CELL_M - 0.5).astype(np.float32))
-            cv2.fillConvexPoly(lit, np.round(outline * 16.0).astype(np.int32), 40, shift=4)
+    def _wet(
+        self, colour: np.ndarray, points: _Points, ground: np.ndarray, downward: np.ndarray, mirrored: np.ndarray
+    ) -> None:
+        """Darken the ground and lay what it mirrors over it, more so in puddles and at grazing angles."""
+        graze = 1.0 + downward[:, 2] / np.linalg.norm(downward, axis=1)
+        puddle = smooth_sample(self._noise, points.world_m[:, 0] * 3.0, points.world_m[:, 1] * 3.0)
+        share = self._look.wetness * (0.06 + 0.55 * graze**3) * (0.35 + 1.5 * np.clip(puddle - 0.35, 0.0, 0.5))
+        share = np.where(ground == Ground.GRASS, 0.1 * share, share).astype(np.float32)[:, None]
+        dark = np.float32(1.0 - 0.38 * self._look.wetness)
+        colour[points.index] = colour[points.index] * dark * (1.0 - share) + mirrored * share

@@ -1,120 +1,180 @@
-"""One scene of the world as files: images, occupancy labels, map, and the rows of its tables."""
+"""One scene of the world as files: images, LiDAR, labels, map, ego states, and the rows of its tables."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from sparseoccvla_ros.world.bodies.thing import PEDESTRIAN, Thing
-from sparseoccvla_ros.world.drawing.render import Capture, Renderer
-from sparseoccvla_ros.world.files.tables import Row, link, placement, token, visibility_token
+from sparseoccvla_ros.data.nuscenes import LIDAR
+from sparseoccvla_ros.world.drawing.lens import Lens
+from sparseoccvla_ros.world.drawing.lidar import LidarScanner
+from sparseoccvla_ros.world.drawing.render import Renderer, encode_depth
+from sparseoccvla_ros.world.files.annotations import BoxRows
+from sparseoccvla_ros.world.files.can_bus import write_can_bus
+from sparseoccvla_ros.world.files.ego_future import write_ego_future
+from sparseoccvla_ros.world.files.ground_map import draw_driveable_map
+from sparseoccvla_ros.world.files.names import SceneNames
+from sparseoccvla_ros.world.files.question_files import SceneQuestions
+from sparseoccvla_ros.world.files.request import KEYFRAME_HZ, WorldRequest
+from sparseoccvla_ros.world.files.tables import Row, link, placement, token
+from sparseoccvla_ros.world.labels.extraction import KeyframeTokens, View, keyframe_facts, sightings
+from sparseoccvla_ros.world.labels.facts import KeyframeFacts
 from sparseoccvla_ros.world.labels.occupancy import OccupancyLabeller
-from sparseoccvla_ros.world.rig import Rig
+from sparseoccvla_ros.world.labels.what_if import WhatIf
+from sparseoccvla_ros.world.rig import Rig, RigCamera
 from sparseoccvla_ros.world.scene import Scene
 
-KEYFRAME_HZ = 2
 JPEG_QUALITY = 90
-#: Farther agents get no box, nor do those that no camera image shows.
-ANNOTATION_RANGE_M = 75.0
-#: 2026-01-01 08:00 UTC; scenes follow one another by ten minutes. A constant: nothing here asks what time it is.
-FIRST_SCENE_US = 1_767_254_400_000_000
-SCENE_SPACING_US = 600_000_000
-MAP_M_PER_PX = 0.1
-MOVING_MPS = 0.2
-
-
-@dataclass
-class SceneRows:
-    """Rows that one scene adds to each table, and how much was written."""
-
-    rows: dict[str, list[Row]] = field(default_factory=dict)
-    images: int = 0
-    keyframes: int = 0
 
 
 class SceneWriter:
-    """Renders one scene into a data set's folder; ``seed`` and ``index`` make the tokens."""
+    """Writes one scene into a data set's folder; files that are already there are written anew."""
 
-    def __init__(self, root: Path, scene: Scene, rig: Rig, seed: int, index: int) -> None:
+    def __init__(self, root: Path, scene: Scene, rig: Rig, names: SceneNames, request: WorldRequest) -> None:
         self._root = root
         self._scene = scene
         self._rig = rig
+        self._names = names
+        self._request = request
         self._renderer = Renderer(scene)
-        self._key = (seed, index, scene.city.name, scene.duration_s)
-        self._start_us = FIRST_SCENE_US + index * SCENE_SPACING_US
-        self._logfile = f'{rig.vehicle}-world-{seed}-{index + 1:04d}'
-        self._out = SceneRows()
+        self._lidar = LidarScanner(self._renderer, rig.lidar, (names.seed, names.index))
+        self._lens = Lens() if request.lens else None
+        self._labeller = OccupancyLabeller(self._renderer, rig)
+        self._boxes = BoxRows(scene, names)
+        self._what_if = WhatIf(scene)
+        self._instances = {index: names.instance_token(index) for index in range(len(scene.things))}
+        self._facts: list[KeyframeFacts] = []
+        self._image_paths: dict[str, dict[str, str]] = {}
+        self._ego_poses: list[Row] = []
+        self._data: dict[str, list[Row]] = {name: [] for name in [*(item.camera.name for item in rig.cameras), LIDAR]}
 
-    def write(self, sweep_hz: int) -> SceneRows:
-        """Write everything; camera cycles at ``sweep_hz``, of which ``KEYFRAME_HZ`` are keyframes."""
-        scene, rig = self._scene, self._rig
-        per_keyframe = sweep_hz // KEYFRAME_HZ
-        samples = [self._sample_row(number) for number in range(int(scene.duration_s * KEYFRAME_HZ))]
+    def write(self, on_keyframe: Callable[[], None]) -> tuple[dict[str, list[Row]], SceneQuestions]:
+        """Write everything but rows and questions, which are returned: rows by table, and what may be asked.
+
+        ``on_keyframe`` is called after each keyframe.
+        """
+        scene, names = self._scene, self._names
+        keyframes = self._request.keyframes_per_scene
+        per_keyframe = self._request.sweep_hz // KEYFRAME_HZ
+        samples = [self._sample_row(number) for number in range(keyframes)]
         link(samples)
-        calibrations = [self._calibration_row(item.camera.name) for item in rig.cameras]
-        data: dict[str, list[Row]] = {item.camera.name: [] for item in rig.cameras}
-        ego_poses: list[Row] = []
-        annotations: dict[int, list[Row]] = {}
-        labeller = OccupancyLabeller(self._renderer, rig)
-        for cycle in range((len(samples) - 1) * per_keyframe + 1):
-            is_key_frame = cycle % per_keyframe == 0
+        for cycle in range((keyframes - 1) * per_keyframe + 1):
             # nuScenes links a sweep to the keyframe that follows it.
-            sample = samples[-(-cycle // per_keyframe)]
-            captures = []
-            for item, calibration in zip(rig.cameras, calibrations, strict=True):
-                taken_us = self._start_us + round(cycle * 1e6 / sweep_hz) + round(item.trigger_offset_s * 1e6)
-                time_s = (taken_us - self._start_us) * 1e-6
-                world_from_ego = scene.world_from_ego(time_s)
-                capture = self._renderer.render(item.camera, world_from_ego, time_s)
-                pose = {
-                    'token': token(*self._key, 'ego_pose', item.camera.name, taken_us),
-                    'timestamp': taken_us,
-                    **placement(world_from_ego),
-                }
-                ego_poses.append(pose)
-                row = self._data_row(item.camera.name, taken_us, is_key_frame, capture)
-                row |= {
-                    'sample_token': sample['token'],
-                    'ego_pose_token': pose['token'],
-                    'calibrated_sensor_token': calibration['token'],
-                }
-                data[item.camera.name].append(row)
-                captures.append((item.camera, world_from_ego, capture))
+            number = -(-cycle // per_keyframe)
+            is_key_frame = cycle % per_keyframe == 0
+            views = [self._photograph(item, cycle, number, is_key_frame) for item in self._rig.cameras]
             if is_key_frame:
-                time_s = cycle / sweep_hz
-                self._annotate(sample, time_s, [capture for _, _, capture in captures], annotations)
-                views = [(camera, pose, capture.depth_m) for camera, pose, capture in captures]
-                self._write_labels(labeller, sample, time_s, views)
-        for rows in [*data.values(), *annotations.values()]:
+                self._keyframe(number, cycle / self._request.sweep_hz, views)
+                on_keyframe()
+        write_can_bus(self._root / 'can_bus', scene, names)
+        write_ego_future(self._root / 'ego' / f'{scene.name}.json', scene, names, keyframes)
+        for rows in self._data.values():
             link(rows)
-        log_token = token(*self._key, 'log')
-        self._out.rows = {
+        log_token = names.token('log')
+        tables = {
             'log': [self._log_row(log_token)],
             'map': [self._write_map(log_token)],
             'scene': [self._scene_row(log_token, samples)],
             'sample': samples,
-            'calibrated_sensor': calibrations,
-            'ego_pose': ego_poses,
-            'sample_data': [row for rows in data.values() for row in rows],
-            'sample_annotation': [row for rows in annotations.values() for row in rows],
-            'instance': [self._instance_row(index, rows) for index, rows in annotations.items()],
+            'calibrated_sensor': self._calibration_rows(),
+            'ego_pose': self._ego_poses,
+            'sample_data': [row for rows in self._data.values() for row in rows],
+            **self._boxes.tables(),
         }
-        self._out.keyframes = len(samples)
-        return self._out
+        return tables, SceneQuestions.of(self._facts, self._image_paths, names.index, names.seed)
+
+    def _photograph(self, item: RigCamera, cycle: int, number: int, is_key_frame: bool) -> View:
+        """One camera's image of a cycle, at the camera's own time."""
+        names, camera = self._names, item.camera
+        stamp_us = names.stamp_us(cycle / self._request.sweep_hz) + round(item.trigger_offset_s * 1e6)
+        time_s = (stamp_us - names.start_us) * 1e-6
+        world_from_ego = self._scene.world_from_ego(time_s)
+        capture = self._renderer.render(camera, world_from_ego, time_s)
+        folder = 'samples' if is_key_frame else 'sweeps'
+        filename = names.file(folder, camera.name, stamp_us, 'jpg')
+        rgb = capture.rgb
+        if self._lens is not None:
+            rng = np.random.default_rng([names.seed, names.index, list(self._data).index(camera.name), stamp_us])
+            rgb = self._lens.expose(rgb, self._scene.look, rng)
+        _write_image(self._root / filename, rgb, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        if is_key_frame:
+            self._image_paths.setdefault(names.sample_token(number), {})[camera.name] = filename
+            extra = {}
+            if self._request.depth:
+                extra['depth'] = encode_depth(capture.depth_m)
+            if self._request.semantics:
+                extra['semantics'] = capture.label
+            for kind, image in extra.items():
+                path = self._root / names.file(kind, camera.name, stamp_us, 'png')
+                _write_image(path, image, [cv2.IMWRITE_PNG_COMPRESSION, 6])
+        self._add_data(camera.name, number, stamp_us, is_key_frame, filename, 'jpg', capture.rgb.shape[:2])
+        return View(camera, world_from_ego, capture)
+
+    def _keyframe(self, number: int, time_s: float, views: list[View]) -> None:
+        names = self._names
+        scan = self._lidar.scan(time_s)
+        stamp_us = names.sample_us(number)
+        filename = names.file('samples', LIDAR, stamp_us, 'pcd.bin')
+        (self._root / filename).write_bytes(scan.points.astype('<f4').tobytes())
+        self._add_data(LIDAR, number, stamp_us, True, filename, 'pcd', (0, 0))
+        seen = sightings(views)
+        self._boxes.add(number, time_s, seen, views, scan.thing)
+        tokens = KeyframeTokens(names.token('scene'), names.sample_token(number), stamp_us * 1000, self._instances)
+        self._facts.append(keyframe_facts(self._scene, time_s, views, seen, tokens, self._what_if))
+        labels = self._labeller.label(
+            time_s, [(view.camera, view.world_from_ego, view.capture.depth_m) for view in views]
+        )
+        folder = self._root / 'gts' / self._scene.name / names.sample_token(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(
+            folder / 'labels.npz',
+            semantics=labels.semantics,
+            mask_lidar=labels.mask_lidar,
+            mask_camera=labels.mask_camera,
+        )
+
+    def _add_data(
+        self,
+        channel: str,
+        number: int,
+        stamp_us: int,
+        is_key_frame: bool,
+        filename: str,
+        fileformat: str,
+        size_px: tuple[int, int],
+    ) -> None:
+        """Rows of a sensor's file and of the ego's pose at its time."""
+        names = self._names
+        pose_token = names.token('ego_pose', channel, stamp_us)
+        world_from_ego = self._scene.world_from_ego((stamp_us - names.start_us) * 1e-6)
+        self._ego_poses.append({'token': pose_token, 'timestamp': stamp_us, **placement(world_from_ego)})
+        row = {
+            'token': names.token('sample_data', channel, stamp_us),
+            'sample_token': names.sample_token(number),
+            'ego_pose_token': pose_token,
+            'calibrated_sensor_token': names.token('calibrated_sensor', channel),
+            'timestamp': stamp_us,
+            'fileformat': fileformat,
+            'is_key_frame': is_key_frame,
+            'height': size_px[0],
+            'width': size_px[1],
+            'filename': filename,
+        }
+        self._data[channel].append(row)
 
     def _sample_row(self, number: int) -> Row:
         return {
-            'token': token(*self._key, 'sample', number),
-            'timestamp': self._start_us + number * 1_000_000 // KEYFRAME_HZ,
-            'scene_token': token(*self._key, 'scene'),
+            'token': self._names.sample_token(number),
+            'timestamp': self._names.sample_us(number),
+            'scene_token': self._names.token('scene'),
         }
 
     def _scene_row(self, log_token: str, samples: list[Row]) -> Row:
         return {
-            'token': token(*self._key, 'scene'),
+            'token': self._names.token('scene'),
             'log_token': log_token,
             'nbr_samples': len(samples),
             'first_sample_token': samples[0]['token'],
@@ -126,114 +186,37 @@ class SceneWriter:
     def _log_row(self, log_token: str) -> Row:
         return {
             'token': log_token,
-            'logfile': self._logfile,
+            'logfile': self._names.logfile,
             'vehicle': self._rig.vehicle,
             'date_captured': '2026-01-01',
             'location': f'world-{self._scene.city.name}',
         }
 
-    def _calibration_row(self, channel: str) -> Row:
-        camera = next(item.camera for item in self._rig.cameras if item.camera.name == channel)
-        return {
-            'token': token(*self._key, 'calibrated_sensor', channel),
-            'sensor_token': token('sensor', channel),
-            **placement(camera.ego_from_camera),
-            'camera_intrinsic': camera.intrinsics_px.tolist(),
+    def _calibration_rows(self) -> list[Row]:
+        sensors = {
+            item.camera.name: (item.camera.ego_from_camera, item.camera.intrinsics_px.tolist())
+            for item in self._rig.cameras
         }
-
-    def _data_row(self, channel: str, taken_us: int, is_key_frame: bool, capture: Capture) -> Row:
-        folder = 'samples' if is_key_frame else 'sweeps'
-        filename = f'{folder}/{channel}/{self._logfile}__{channel}__{taken_us}.jpg'
-        _write_image(self._root / filename, capture.rgb, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        self._out.images += 1
-        height, width, _ = capture.rgb.shape
-        return {
-            'token': token(*self._key, 'sample_data', channel, taken_us),
-            'timestamp': taken_us,
-            'fileformat': 'jpg',
-            'is_key_frame': is_key_frame,
-            'height': height,
-            'width': width,
-            'filename': filename,
-        }
-
-    def _annotate(self, sample: Row, time_s: float, captures: list[Capture], annotations: dict[int, list[Row]]) -> None:
-        """A box for each agent of which at least one pixel is seen. Sweeps differ by up to 43 ms from its time."""
-        full_px = sum(capture.full_px for capture in captures)
-        seen_px = sum(
-            np.bincount(capture.thing[capture.thing >= 0], minlength=len(self._scene.things)) for capture in captures
-        )
-        ego_m = self._scene.world_from_ego(time_s)[:2, 3]
-        for index in np.nonzero(seen_px)[0]:
-            thing = self._scene.things[index]
-            if not thing.annotated:
-                continue
-            state = thing.state_at(time_s)
-            if np.hypot(*(state.world_from_object[:2, 3] - ego_m)) > ANNOTATION_RANGE_M:
-                continue
-            length, width, height = thing.shape.size_m
-            middle = state.world_from_object.copy()
-            middle[2, 3] += 0.5 * height
-            row = {
-                'token': token(*self._key, 'annotation', index, sample['timestamp']),
-                'sample_token': sample['token'],
-                'instance_token': token(*self._key, 'instance', index),
-                'visibility_token': visibility_token(seen_px[index] / full_px[index]),
-                'attribute_tokens': [token('attribute', _attribute(thing, state.speed_mps))],
-                **placement(middle),
-                'size': [width, length, height],
-                'num_lidar_pts': 0,
-                'num_radar_pts': 0,
+        sensors[LIDAR] = (self._rig.lidar.ego_from_lidar, [])
+        return [
+            {
+                'token': self._names.token('calibrated_sensor', channel),
+                'sensor_token': token('sensor', channel),
+                **placement(ego_from_sensor),
+                'camera_intrinsic': intrinsics,
             }
-            annotations.setdefault(int(index), []).append(row)
-
-    def _instance_row(self, index: int, rows: list[Row]) -> Row:
-        return {
-            'token': rows[0]['instance_token'],
-            'category_token': token('category', self._scene.things[index].shape.category),
-            'nbr_annotations': len(rows),
-            'first_annotation_token': rows[0]['token'],
-            'last_annotation_token': rows[-1]['token'],
-        }
-
-    def _write_labels(self, labeller: OccupancyLabeller, sample: Row, time_s: float, views: list) -> None:
-        labels = labeller.label(time_s, views)
-        folder = self._root / 'gts' / self._scene.name / sample['token']
-        folder.mkdir(parents=True)
-        np.savez_compressed(
-            folder / 'labels.npz',
-            semantics=labels.semantics,
-            mask_lidar=labels.mask_lidar,
-            mask_camera=labels.mask_camera,
-        )
+            for channel, (ego_from_sensor, intrinsics) in sensors.items()
+        ]
 
     def _write_map(self, log_token: str) -> Row:
-        """Drivable area from above, 255 where a car may drive; (0, 0) is the lower left corner, 0.1 m a pixel."""
-        street = self._scene.street
-        line = street.centreline
-        s_m = np.arange(0.0, line.length_m, 1.0)
-        left, right = line.place(s_m, street.kerb_m), line.place(s_m, -street.kerb_m)
-        outline = np.concatenate([np.stack(left[:2], axis=1), np.stack(right[:2], axis=1)[::-1]]) / MAP_M_PER_PX
-        width, height = (int(np.ceil((axis.max() + 50.0) / MAP_M_PER_PX)) for axis in (line.x_m, line.y_m))
-        image = np.zeros((height, width), dtype=np.uint8)
-        outline[:, 1] = height - outline[:, 1]
-        cv2.fillPoly(image, [np.round(outline).astype(np.int32)], 255)
-        filename = f'maps/{token(*self._key, "map")}.png'
-        _write_image(self._root / filename, image, [cv2.IMWRITE_PNG_COMPRESSION, 6])
+        filename = f'maps/{self._names.token("map")}.png'
+        _write_image(self._root / filename, draw_driveable_map(self._scene), [cv2.IMWRITE_PNG_COMPRESSION, 6])
         return {
-            'token': token(*self._key, 'map'),
+            'token': self._names.token('map'),
             'log_tokens': [log_token],
             'category': 'semantic_prior',
             'filename': filename,
         }
-
-
-def _attribute(thing: Thing, speed_mps: float) -> str:
-    if thing.shape.label == PEDESTRIAN:
-        return 'pedestrian.moving' if speed_mps > MOVING_MPS else 'pedestrian.standing'
-    if thing.parked:
-        return 'vehicle.parked'
-    return 'vehicle.moving' if speed_mps > MOVING_MPS else 'vehicle.stopped'
 
 
 def _write_image(path: Path, image: np.ndarray, options: list[int]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sparseoccvla_ros.data.nuscenes import LIDAR
 from sparseoccvla_ros.geometry import translation_and_quat_xyzw
 
 Row = dict[str, Any]
@@ -53,12 +54,16 @@ CATEGORY_NAMES = (
     'vehicle.trailer',
     'vehicle.truck',
 )
+#: The 8 nuScenes attributes.
 ATTRIBUTES = {
-    'vehicle.moving': 'The vehicle moves.',
-    'vehicle.stopped': 'The vehicle has a driver and stands.',
-    'vehicle.parked': 'The vehicle stands without a driver.',
+    'cycle.with_rider': 'Somebody rides the cycle.',
+    'cycle.without_rider': 'Nobody rides the cycle.',
     'pedestrian.moving': 'The person walks.',
+    'pedestrian.sitting_lying_down': 'The person sits or lies.',
     'pedestrian.standing': 'The person stands.',
+    'vehicle.moving': 'The vehicle moves.',
+    'vehicle.parked': 'The vehicle stands without a driver.',
+    'vehicle.stopped': 'The vehicle has a driver and stands.',
 }
 #: Level of each visibility token and the least share of the object's pixels that are not hidden.
 VISIBILITY = {'1': ('v0-40', 0.0), '2': ('v40-60', 0.4), '3': ('v60-80', 0.6), '4': ('v80-100', 0.8)}
@@ -83,10 +88,14 @@ def placement(target_from_source: np.ndarray) -> Row:
     }
 
 
-def shared_rows(channels: list[str]) -> dict[str, list[Row]]:
+def shared_rows(cameras: list[str]) -> dict[str, list[Row]]:
     """The tables that do not depend on the scenes: sensor, category, attribute, visibility."""
+    modalities = dict.fromkeys(cameras, 'camera') | {LIDAR: 'lidar'}
     return {
-        'sensor': [{'token': token('sensor', name), 'channel': name, 'modality': 'camera'} for name in channels],
+        'sensor': [
+            {'token': token('sensor', name), 'channel': name, 'modality': modality}
+            for name, modality in modalities.items()
+        ],
         'category': [
             {'token': token('category', name), 'name': name, 'description': f'Synthetic {name}.', 'index': index}
             for index, name in enumerate(CATEGORY_NAMES, start=1)

@@ -1,187 +1,139 @@
-"""A synthetic data set in the nuScenes v1.0 layout, written by several processes."""
+"""A synthetic data set in the nuScenes v1.0 layout, written by several processes; an interrupted run can go on."""
 
 from __future__ import annotations
 
 import json
-import math
-import multiprocessing
-import re
-import shutil
-import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 
+from sparseoccvla_ros.data.nuscenes import LIDAR
 from sparseoccvla_ros.resources import share_path
-from sparseoccvla_ros.world.city import city_named
-from sparseoccvla_ros.world.files.scene_writer import KEYFRAME_HZ, SceneRows, SceneWriter
+from sparseoccvla_ros.world.files.names import SceneNames
+from sparseoccvla_ros.world.files.partial import Partial, write_whole
+from sparseoccvla_ros.world.files.pool import make_scenes
+from sparseoccvla_ros.world.files.question_files import SceneQuestions, write_questions, write_splits
+from sparseoccvla_ros.world.files.request import KEYFRAME_HZ, RIG, WorldRequest, parse_city, parse_size
+from sparseoccvla_ros.world.files.scene_writer import SceneWriter
 from sparseoccvla_ros.world.files.tables import TABLES, VERSION, Row, shared_rows
 from sparseoccvla_ros.world.rig import load_rig
 from sparseoccvla_ros.world.scene import build_scene
 
-RIG = 'config/rig/nuscenes.yaml'
-SWEEP_RATES_HZ = (2, 4, 6, 8, 10, 12)
-LONGEST_S = 300.0
+__all__ = ['WorldRequest', 'WorldSummary', 'parse_city', 'parse_size', 'write_world']
+
 FLEET = 3
 
 
 @dataclass(frozen=True)
-class WorldRequest:
-    """What to generate. Scene ``i`` depends on the seed, ``i``, length, city and size, not on the number of scenes."""
-
-    scenes: int
-    seed: int
-    width_px: int = 352
-    height_px: int = 128
-    sweep_hz: int = 2
-    seconds: float = 20.0
-    city: str | None = None
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.scenes <= 10_000:
-            raise ValueError(f'scenes is {self.scenes}; 1 to 10000 expected')
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f'seed is {self.seed}; 0 to {2**32 - 1} expected')
-        if self.sweep_hz not in SWEEP_RATES_HZ:
-            raise ValueError(f'sweep_hz is {self.sweep_hz}; one of {", ".join(map(str, SWEEP_RATES_HZ))} expected')
-        if not (math.isfinite(self.seconds) and 1.0 <= self.seconds <= LONGEST_S):
-            raise ValueError(f'seconds is {self.seconds}; 1 to {LONGEST_S:g} expected')
-        if not (32 <= self.width_px <= 3200 and self.height_px >= 16):
-            size = f'{self.width_px}x{self.height_px}'
-            raise ValueError(f'size is {size}; a width of 32 to 3200 px and a height of at least 16 px expected')
-        if self.city is not None:
-            city_named(self.city)
-        # Refuses a height that the full image does not have.
-        load_rig(share_path(RIG), self.width_px, self.height_px, vehicle=0, seed=self.seed)
-
-
-@dataclass(frozen=True)
 class WorldSummary:
-    """What was written."""
+    """What the data set holds; ``kept_keyframes`` of its keyframes were there from an interrupted run."""
 
     root: Path
     scenes: int
     keyframes: int
     images: int
     annotations: int
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Width and height in pixels from ``352x128``.
-
-    Raises:
-        ValueError: another form.
-    """
-    match = re.fullmatch(r'(\d+)x(\d+)', text)
-    if match is None:
-        raise ValueError(f'size is {text!r}; WIDTHxHEIGHT in pixels expected, for example 352x128')
-    return int(match[1]), int(match[2])
+    questions: int
+    kept_keyframes: int
 
 
 def write_world(
-    out: Path, request: WorldRequest, workers: int = 2, on_scene: Callable[[int], None] | None = None
+    out: Path, request: WorldRequest, workers: int = 2, on_keyframes: Callable[[int], None] | None = None
 ) -> WorldSummary:
     """Generate a data set into a new folder.
 
-    It grows beside the target as ``<out>.partial`` and takes its name when complete, so a folder of that name is always
-    a whole data set; after an error or an interruption nothing is left.
+    It grows in ``<out>.partial`` and takes its name when complete, so a folder of that name is always a whole data set.
+    After an error, an interruption or a kill, the same call goes on with the scenes that are not finished; the result
+    has the same bytes however often that happens.
 
     Args:
         out: folder to make; must not exist.
         request: what to generate.
         workers: processes; 1 stays in this one.
-        on_scene: called with the number of finished scenes.
+        on_keyframes: called with the number of finished keyframes, those of an interrupted run included.
 
     Raises:
-        FileExistsError: the folder, or one left by a killed run, exists.
+        FileExistsError: the folder exists, or an unfinished one of another request.
         OSError: it cannot be written, for example because the disk is full.
     """
-    out = Path(out).absolute()
-    partial = out.with_name(out.name + '.partial')
-    for path in (out, partial):
-        if path.exists() or path.is_symlink():
-            raise FileExistsError(f'{path} exists; nothing is overwritten: remove it or choose another folder')
-    partial.mkdir(parents=True)
-    try:
-        summary = _write(partial, out, request, workers, on_scene)
-        partial.rename(out)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
-    return summary
-
-
-def _write(
-    root: Path, out: Path, request: WorldRequest, workers: int, on_scene: Callable[[int], None] | None
-) -> WorldSummary:
-    rig = load_rig(share_path(RIG), request.width_px, request.height_px, vehicle=0, seed=request.seed)
-    channels = [item.camera.name for item in rig.cameras]
-    kinds = ['samples'] if request.sweep_hz == KEYFRAME_HZ else ['samples', 'sweeps']
-    for folder in [f'{kind}/{channel}' for kind in kinds for channel in channels] + ['maps', 'gts', VERSION]:
-        (root / folder).mkdir(parents=True)
-    results: dict[int, SceneRows] = {}
-    if workers == 1 or request.scenes == 1:
-        for index in range(request.scenes):
-            results[index] = write_scene(root, request, index)
-            if on_scene is not None:
-                on_scene(len(results))
-    else:
-        # Forking would copy the locks of this process's threads (progress bar, BLAS) in whatever state they are.
-        context = multiprocessing.get_context('spawn')
-        others = set(multiprocessing.active_children())
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            with _main_hidden():
-                pending = {pool.submit(write_scene, root, request, index): index for index in range(request.scenes)}
-            try:
-                for future in as_completed(pending):
-                    results[pending[future]] = future.result()
-                    if on_scene is not None:
-                        on_scene(len(results))
-            except BaseException:
-                # Scenes take long: do not wait for those that are being drawn.
-                for process in set(multiprocessing.active_children()) - others:
-                    process.terminate()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-    tables: dict[str, list[Row]] = {name: [] for name in TABLES} | shared_rows(channels)
-    for index in range(request.scenes):
-        for name, rows in results[index].rows.items():
-            tables[name] += rows
-    for name, rows in tables.items():
-        (root / VERSION / f'{name}.json').write_text(json.dumps(rows, indent=0))
+    unfinished = Partial(out)
+    with unfinished.opened(request):
+        cameras = _make_folders(unfinished.data, request)
+        kept = unfinished.finished(request.scenes)
+        kept_keyframes = len(kept) * request.keyframes_per_scene
+        report = on_keyframes or (lambda _: None)
+        report(kept_keyframes)
+        left = sorted(set(range(request.scenes)) - set(kept))
+        make_scenes(
+            partial(_write_scene, unfinished, request), left, workers, lambda made: report(kept_keyframes + made)
+        )
+        images, annotations, names = _write_tables(unfinished, request, cameras)
+        questions = write_questions(
+            unfinished.data,
+            request.scenes,
+            request.seed,
+            lambda index: SceneQuestions.from_json(unfinished.questions_path(index).read_text()),
+        )
+        write_splits(unfinished.data, names)
+        unfinished.complete()
     return WorldSummary(
-        root=out,
-        scenes=request.scenes,
-        keyframes=sum(result.keyframes for result in results.values()),
-        images=sum(result.images for result in results.values()),
-        annotations=len(tables['sample_annotation']),
+        unfinished.out, request.scenes, request.keyframes, images, annotations, questions, kept_keyframes
     )
 
 
-@contextmanager
-def _main_hidden() -> Iterator[None]:
-    """Keep spawned workers from importing the calling program.
+def _make_folders(root: Path, request: WorldRequest) -> list[str]:
+    """Make the folders; returns the cameras' names."""
+    rig = load_rig(share_path(RIG), request.width_px, request.height_px, vehicle=0, seed=request.seed)
+    cameras = [item.camera.name for item in rig.cameras]
+    per_camera = {
+        'samples': True,
+        'sweeps': request.sweep_hz > KEYFRAME_HZ,
+        'depth': request.depth,
+        'semantics': request.semantics,
+    }
+    folders = [f'{kind}/{camera}' for kind, wanted in per_camera.items() if wanted for camera in cameras]
+    for folder in [*folders, f'samples/{LIDAR}', 'maps', 'gts', 'can_bus', 'ego', VERSION]:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    return cameras
 
-    They need nothing of it, and a program without ``if __name__ == '__main__'`` (some installers write the command's
-    script so) would start all over in each worker. A main module without a file is not imported.
-    """
-    main = sys.modules['__main__']
-    sys.modules['__main__'] = ModuleType('__main__')
-    try:
-        yield
-    finally:
-        sys.modules['__main__'] = main
 
-
-def write_scene(root: Path, request: WorldRequest, index: int) -> SceneRows:
-    """Generate one scene into a data set's folder and return its rows; runs in a worker."""
+def _write_scene(unfinished: Partial, request: WorldRequest, index: int, on_keyframe: Callable[[], None]) -> None:
+    """Generate one scene; runs in a worker."""
     # Scenes are the unit of parallel work: threads inside one would only compete.
     cv2.setNumThreads(1)
     scene = build_scene(request.seed, index, request.seconds, request.city)
     rig = load_rig(share_path(RIG), request.width_px, request.height_px, index % FLEET, request.seed)
-    return SceneWriter(root, scene, rig, request.seed, index).write(request.sweep_hz)
+    names = SceneNames(request.seed, index, scene.city.name, scene.duration_s, rig.vehicle)
+    tables, questions = SceneWriter(unfinished.data, scene, rig, names, request).write(on_keyframe)
+    write_whole(unfinished.questions_path(index), questions.to_json())
+    write_whole(unfinished.rows_path(index), json.dumps(tables))
+
+
+def _write_tables(unfinished: Partial, request: WorldRequest, cameras: list[str]) -> tuple[int, int, list[str]]:
+    """Put the scenes' rows together, one in memory at a time; returns numbers of images and boxes, and scenes' names."""
+    images = boxes = 0
+    names: list[str] = []
+    with ExitStack() as stack:
+        files = {name: stack.enter_context((unfinished.data / VERSION / f'{name}.json').open('w')) for name in TABLES}
+        separators = dict.fromkeys(TABLES, '[\n')
+        for rows_of in chain([shared_rows(cameras)], _rows_of_scenes(unfinished, request)):
+            for name, rows in rows_of.items():
+                for row in rows:
+                    files[name].write(separators[name] + json.dumps(row))
+                    separators[name] = ',\n'
+            images += sum(row['fileformat'] == 'jpg' for row in rows_of.get('sample_data', ()))
+            boxes += len(rows_of.get('sample_annotation', ()))
+            names += [row['name'] for row in rows_of.get('scene', ())]
+        for name, file in files.items():
+            file.write('[]\n' if separators[name] == '[\n' else '\n]\n')
+    return images, boxes, names
+
+
+def _rows_of_scenes(unfinished: Partial, request: WorldRequest) -> Iterator[dict[str, list[Row]]]:
+    for index in range(request.scenes):
+        yield json.loads(unfinished.rows_path(index).read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,19 +10,21 @@ import numpy as np
 from sparseoccvla_ros.data.occ3d import FREE, GRID_SHAPE, GROUND_CLASSES, RANGE_M, VOXEL_M, OccupancyLabels
 from sparseoccvla_ros.geometry import inverse, transform_points
 from sparseoccvla_ros.sensors.camera import PinholeCamera
-from sparseoccvla_ros.world.bodies.solids import Solid
+from sparseoccvla_ros.world.drawing.caster import Caster
+from sparseoccvla_ros.world.drawing.lidar import turn_of
+from sparseoccvla_ros.world.drawing.rays import TurningRays
 from sparseoccvla_ros.world.drawing.render import Renderer
-from sparseoccvla_ros.world.rig import BODY_FROM_OPTICAL, LidarPlace, Rig
+from sparseoccvla_ros.world.rig import Rig
 from sparseoccvla_ros.world.streets.street import GROUND_LABELS
 
 #: A solid must reach at least this far into a voxel to occupy it; touching its wall does not count.
-MARGIN_M = 0.05
+MARGIN_M = 0.1
 #: A voxel is seen when its middle lies before the surface that the ray meets, or at most this far behind it.
 SEEN_BEHIND_M = 0.5 * VOXEL_M * 3.0**0.5
 #: The ego moves less than this while the six cameras fire.
 CANDIDATE_MARGIN_M = 1.5
-#: Pixels of each of the four quarter views that stand for the LiDAR.
-LIDAR_VIEW_PX = 256
+#: The LiDAR's mask is made with so many times its beams, as the labels of Occ3D join the turns of many keyframes.
+LIDAR_BEAMS_TIMES = 4
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,13 @@ class _Candidates:
 
 
 @dataclass(frozen=True)
-class _LidarView:
-    """A quarter view from the LiDAR's place with its voxels: flat index, row, column, distance and ray length [N]."""
+class _LidarField:
+    """Voxels in the LiDAR's field: flat index, flat index of the ray next to it, t of its middle, and metres per t [N]."""
 
-    camera: PinholeCamera
     index: np.ndarray
-    row: np.ndarray
-    column: np.ndarray
-    forward_m: np.ndarray
     ray: np.ndarray
+    t: np.ndarray
+    length: np.ndarray
 
 
 class OccupancyLabeller:
@@ -49,11 +50,25 @@ class OccupancyLabeller:
 
     def __init__(self, renderer: Renderer, rig: Rig) -> None:
         self._renderer = renderer
+        things = renderer.scene.things
+        # Agents last, the smallest of all at the very end: a voxel that several share is the last one's.
+        rank = [(thing.annotated, -float(np.prod(thing.shape.size_m))) for thing in things]
+        place = np.empty(len(things), dtype=np.int64)
+        place[sorted(range(len(things)), key=lambda index: rank[index])] = np.arange(len(things))
+        self._in_turn = np.argsort(place[renderer.thing_of_solid], kind='stable')
         axes = [low + (np.arange(count) + 0.5) * VOXEL_M for low, count in zip(RANGE_M[:3], GRID_SHAPE, strict=True)]
         centres_m = np.stack(np.meshgrid(*axes, indexing='ij'), axis=-1).reshape(-1, 3)
         self._ground_m = np.stack(np.meshgrid(*axes[:2], indexing='ij')).reshape(2, -1)
         self._candidates = {item.camera.name: _candidates(item.camera, centres_m) for item in rig.cameras}
-        self._lidar_views = [_lidar_view(rig.lidar, quarter, centres_m) for quarter in range(4)]
+        lidar = rig.lidar
+        beams = np.linspace(
+            lidar.elevations_rad[0],
+            lidar.elevations_rad[-1],
+            LIDAR_BEAMS_TIMES * (len(lidar.elevations_rad) - 1) + 1,
+        )
+        self._ego_from_lidar = lidar.ego_from_lidar
+        self._lidar_rays = turn_of(lidar, beams, lidar.steps)
+        self._lidar_field = _lidar_field(lidar.ego_from_lidar, self._lidar_rays, centres_m)
 
     def label(self, time_s: float, views: list[tuple[PinholeCamera, np.ndarray, np.ndarray]]) -> OccupancyLabels:
         """Label a keyframe.
@@ -73,12 +88,14 @@ class OccupancyLabeller:
             seen = (forward - depth_m[row, column]) * ray <= SEEN_BEHIND_M
             mask_camera.reshape(-1)[index[seen]] = 1
         mask_lidar = np.zeros(GRID_SHAPE, dtype=np.uint8)
-        for view in self._lidar_views:
-            hits = self._renderer.cast(view.camera, world_from_ego @ view.camera.ego_from_camera, poses)
-            with np.errstate(divide='ignore'):
-                depth_m = 1.0 / hits.inverse_depth
-            seen = (view.forward_m - depth_m[view.row, view.column]) * view.ray <= SEEN_BEHIND_M
-            mask_lidar.reshape(-1)[view.index[seen]] = 1
+        field = self._lidar_field
+        hits = self._renderer.caster.cast(
+            self._lidar_rays, world_from_ego @ self._ego_from_lidar, poses, count_hidden=False
+        )
+        with np.errstate(divide='ignore'):
+            surface = (1.0 / hits.inverse_depth).astype(np.float32).reshape(-1)
+        seen = (field.t - surface[field.ray]) * field.length <= SEEN_BEHIND_M
+        mask_lidar.reshape(-1)[field.index[seen]] = 1
         semantics = self._semantics(world_from_ego, poses)
         # Occ3D's labels come from LiDAR returns: the inside of a building is not occupied there, it is not known
         solid = (semantics != FREE) & ~np.isin(semantics, GROUND_CLASSES)
@@ -86,19 +103,14 @@ class OccupancyLabeller:
         return OccupancyLabels(semantics, mask_camera, mask_lidar)
 
     def _semantics(self, world_from_ego: np.ndarray, poses: np.ndarray) -> np.ndarray:
-        scene = self._renderer.scene
+        scene, caster = self._renderer.scene, self._renderer.caster
         semantics = np.full(GRID_SHAPE, FREE, dtype=np.uint8)
         world = world_from_ego[:2, :2] @ self._ground_m + world_from_ego[:2, 3:4]
-        _, d_m = scene.street.centreline.project(world[0], world[1])
         ground_layer = int((0.0 - RANGE_M[2]) / VOXEL_M)
-        semantics[:, :, ground_layer] = GROUND_LABELS[scene.street.ground_at(d_m)].reshape(GRID_SHAPE[:2])
-        ego_from_world = inverse(world_from_ego)
-        # Agents last, so that a voxel which they share with something still is theirs.
-        for agents in (False, True):
-            for thing, pose in zip(scene.things, poses, strict=True):
-                if thing.annotated == agents and np.abs(pose[:2, 3] - world_from_ego[:2, 3]).max() < 90.0:
-                    for solid in thing.shape.solids:
-                        _fill(semantics, solid, ego_from_world @ pose, thing.shape.label)
+        semantics[:, :, ground_layer] = GROUND_LABELS[scene.plan.ground_at(*world)].reshape(GRID_SHAPE[:2])
+        ego_from_object = inverse(world_from_ego) @ poses
+        for number, block, inside in voxels_of(caster, self._in_turn, ego_from_object):
+            semantics[block][inside] = self._renderer.label_of_solid[number]
         return semantics
 
 
@@ -143,41 +155,52 @@ def _look(
     return index[inside], v[inside].astype(np.int64), u[inside].astype(np.int64), points[inside, 2], ray
 
 
-def _lidar_view(lidar: LidarPlace, quarter: int, centres_m: np.ndarray) -> _LidarView:
-    camera = _quarter_view(lidar, quarter)
-    offset = centres_m - lidar.position_ego
-    elevation = np.arctan2(offset[:, 2], np.hypot(offset[:, 0], offset[:, 1]))
-    field = np.nonzero((elevation >= lidar.lowest_rad) & (elevation <= lidar.highest_rad))[0]
-    candidates = _Candidates(field, centres_m[field].astype(np.float32))
-    return _LidarView(camera, *_look(camera, inverse(camera.ego_from_camera), candidates))
+def _lidar_field(ego_from_lidar: np.ndarray, rays: TurningRays, centres_m: np.ndarray) -> _LidarField:
+    points = transform_points(inverse(ego_from_lidar), centres_m)
+    row, column, t = rays.nearest_to(points)
+    slope = points[:, 2] / np.maximum(t, VOXEL_M)
+    field = np.nonzero((t > VOXEL_M) & (slope >= rays.rows[0, 2]) & (slope <= rays.rows[-1, 2]))[0]
+    ray = row[field] * len(rays.columns) + column[field]
+    length = np.sqrt(1.0 + slope[field] ** 2)
+    return _LidarField(field, ray, t[field].astype(np.float32), length.astype(np.float32))
 
 
-def _quarter_view(lidar: LidarPlace, quarter: int) -> PinholeCamera:
-    """A square camera that sees a quarter turn from the LiDAR's place."""
-    cos, sin = np.cos(0.5 * np.pi * quarter), np.sin(0.5 * np.pi * quarter)
-    ego_from_camera = np.eye(4)
-    ego_from_camera[:3, :3] = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]]) @ BODY_FROM_OPTICAL
-    ego_from_camera[:3, 3] = lidar.position_ego
-    half = 0.5 * LIDAR_VIEW_PX
-    intrinsics = np.array([[half, 0.0, half], [0.0, half, half], [0.0, 0.0, 1.0]])
-    return PinholeCamera(f'LIDAR_QUARTER_{quarter}', LIDAR_VIEW_PX, LIDAR_VIEW_PX, intrinsics, ego_from_camera)
+def voxels_of(
+    caster: Caster, numbers: np.ndarray, ego_from_object: np.ndarray
+) -> Iterator[tuple[int, tuple[slice, slice, slice], np.ndarray]]:
+    """Voxels that solids reach into, by separating planes of the solid and of the voxel.
 
+    Args:
+        caster: whose solids.
+        numbers: of the solids, in the order wanted.
+        ego_from_object: poses of all things [T, 4, 4].
 
-def _fill(semantics: np.ndarray, solid: Solid, ego_from_object: np.ndarray, label: int) -> None:
-    """Give ``label`` to every voxel that a solid reaches into: separating planes of the solid and of the voxel."""
-    vertices = solid.vertices_m @ ego_from_object[:3, :3].T + ego_from_object[:3, 3]
-    low, high = np.array(RANGE_M[:3]), np.array(RANGE_M[3:])
-    first = np.floor((vertices.min(axis=0) + MARGIN_M - low) / VOXEL_M).astype(int)
-    last = np.ceil((vertices.max(axis=0) - MARGIN_M - low) / VOXEL_M).astype(int)
-    first, last = np.maximum(first, 0), np.minimum(last, GRID_SHAPE)
-    if (first >= last).any() or (vertices.max(axis=0) < low).any() or (vertices.min(axis=0) > high).any():
-        return
-    normals = solid.normals @ ego_from_object[:3, :3].T
-    offsets = solid.offsets_m + normals @ ego_from_object[:3, 3]
-    reach = (0.5 * VOXEL_M - MARGIN_M) * np.abs(normals).sum(axis=1)
-    x, y, z = (low[axis] + (np.arange(first[axis], last[axis]) + 0.5) * VOXEL_M for axis in range(3))
-    inside = np.ones((len(x), len(y), len(z)), dtype=bool)
-    for normal, limit in zip(normals, offsets + reach, strict=True):
-        inside &= (normal[0] * x)[:, None, None] + (normal[1] * y)[None, :, None] + (normal[2] * z) <= limit
-    block = semantics[first[0] : last[0], first[1] : last[1], first[2] : last[2]]
-    block[inside] = label
+    Yields:
+        number of the solid, block of the grid, and the voxels in that block, bool [x, y, z].
+    """
+    low_m = np.array(RANGE_M[:3])
+    thing = caster.thing[numbers]
+    rotation = np.swapaxes(ego_from_object[thing, :3, :3], 1, 2)
+    shift = ego_from_object[thing, None, :3, 3]
+    vertices_m = caster.vertices_m[numbers] @ rotation + shift
+    least, greatest = vertices_m.min(axis=1), vertices_m.max(axis=1)
+    # The margin never takes the voxel that holds a solid's middle, however thin the solid is.
+    middle = (caster.middle_m[numbers, None] @ rotation + shift)[:, 0]
+    margin_m = np.minimum(MARGIN_M, np.minimum(middle - least, greatest - middle))
+    first = np.maximum(np.floor((least + margin_m - low_m) / VOXEL_M).astype(np.int64), 0)
+    last = np.minimum(np.ceil((greatest - margin_m - low_m) / VOXEL_M).astype(np.int64), GRID_SHAPE)
+    near = np.nonzero((first < last).all(axis=1))[0]
+    rotation, shift, margin_m, middle = rotation[near], shift[near], margin_m[near], middle[near]
+    normals = caster.normals[numbers[near]] @ rotation
+    offsets_m = caster.offsets_m[numbers[near]] + np.einsum('spi,si->sp', normals, shift[:, 0])
+    spare_m = np.minimum(
+        np.einsum('spi,si->sp', np.abs(normals), margin_m), offsets_m - np.einsum('spi,si->sp', normals, middle)
+    )
+    limits_m = offsets_m - spare_m + 0.5 * VOXEL_M * np.abs(normals).sum(axis=2)
+    axes = [low_m[axis] + (np.arange(GRID_SHAPE[axis]) + 0.5) * VOXEL_M for axis in range(3)]
+    for index, number in enumerate(numbers[near].tolist()):
+        block = tuple(slice(low, high) for low, high in zip(first[near[index]], last[near[index]], strict=True))
+        planes = normals[index, : caster.planes[number]]
+        x, y, z = (planes[:, axis, None] * axes[axis][block[axis]] for axis in range(3))
+        flat = (x - limits_m[index, : len(planes), None])[:, :, None] + y[:, None, :]
+        yield number, block, (flat[..., None] + z[:, None, None, :] <= 0.0).all(axis=0)

@@ -1,0 +1,1 @@
+"""Questions and answers about keyframes, made from the facts of a scene."""

@@ -1,3 +1,4 @@
+from copy import copy
 from dataclasses import replace
 
 import cv2
@@ -9,7 +10,8 @@ from sparseoccvla_ros.geometry import image_from_ego, inverse, project_points, t
 from sparseoccvla_ros.sensors.camera import PinholeCamera
 from sparseoccvla_ros.world.bodies.solids import box
 from sparseoccvla_ros.world.bodies.thing import BUS, CAR, Shape, State, Thing
-from sparseoccvla_ros.world.drawing.render import Renderer
+from sparseoccvla_ros.world.drawing.render import Renderer, encode_depth
+from sparseoccvla_ros.world.look import look_at
 from sparseoccvla_ros.world.rig import BODY_FROM_OPTICAL
 from sparseoccvla_ros.world.scene import Scene
 
@@ -38,7 +40,11 @@ def with_blocks(scene: Scene, *blocks: Thing) -> tuple[Renderer, np.ndarray]:
     for thing in blocks:
         pose = world_from_ego @ thing.state_at(0.0).world_from_object
         moved.append(replace(thing, state_at=lambda _, pose=pose: State(pose, 0.0)))
-    return Renderer(replace(scene, things=tuple(moved))), world_from_ego
+    alone = copy(scene)
+    alone.things = tuple(moved)
+    # Dry roads mirror nothing.
+    alone.look = look_at(np.random.default_rng(0), scene.city, 'day', 'clear')
+    return Renderer(alone), world_from_ego
 
 
 def points_of(depth_m: np.ndarray, cam: PinholeCamera) -> np.ndarray:
@@ -144,6 +150,22 @@ def test_a_thing_that_reaches_past_the_camera_is_cut_by_the_image_only(scenes):
     # Column 0.5 looks left by 99.5 / 120: the wall's face at y = 2 m is 2 * 120 / 99.5 m ahead.
     assert capture.depth_m[50, 0] == pytest.approx(2.0 * 120.0 / 99.5, abs=1e-9)
     assert (capture.thing[50, :80] == 0).all()
+
+
+def test_parts_of_a_thing_that_overlap_in_the_image_count_once(scenes):
+    low = box((-1.0, -1.0, 0.0), (1.0, 1.0, 2.0), (0.5, 0.5, 0.5))
+    tall = box((-0.5, -0.5, 0.0), (0.5, 0.5, 3.0), (0.5, 0.5, 0.5))
+    pose = transform_from_planar(9.0, 0.0, 0.4)
+    both = Thing(Shape(CAR, (2.0, 2.0, 3.0), (low, tall)), lambda _: State(pose, 0.0), still=True, annotated=True)
+    renderer, world_from_ego = with_blocks(scenes[0], both)
+    capture = renderer.render(camera(), world_from_ego, 0.0)
+    assert capture.full_px[0] == np.count_nonzero(capture.thing == 0) > 300
+
+
+def test_encoded_depths_are_256ths_of_a_metre():
+    depth_m = np.array([[np.inf, 0.001, 1.0], [1.5, 200.0, 300.0]])
+    assert encode_depth(depth_m).tolist() == [[0, 1, 256], [384, 51200, 65535]]
+    assert encode_depth(depth_m).dtype == np.uint16
 
 
 def test_textures_stay_where_they_are_in_the_world(scenes):

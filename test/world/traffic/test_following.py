@@ -1,59 +1,60 @@
 import numpy as np
+import pytest
 
 from sparseoccvla_ros.world.traffic.following import (
-    HARDEST_ACCEL_MPS2,
+    COMFORT_ACCEL_MPS2,
     HARDEST_BRAKE_MPS2,
+    HEADWAY_S,
     STANDSTILL_GAP_M,
-    Driver,
-    Hold,
-    drive,
+    STEP_S,
+    acceleration,
+    can_stop,
+    pressure,
 )
 
 
-def no_limit(progress_m: np.ndarray) -> np.ndarray:
-    return np.full_like(progress_m, 30.0)
+def follow(speed: float, gap: float, leader_mps: float, steps: int = 600) -> tuple[np.ndarray, np.ndarray]:
+    """Gap and speed over time behind a leader of constant speed."""
+    accel, gaps, speeds = np.zeros(1), [], []
+    v = np.array([speed])
+    for _ in range(steps):
+        accel = acceleration(v, np.array([12.0]), pressure(np.array([gap]), v, v - leader_mps), accel)
+        gap += (leader_mps - v[0] - 0.5 * accel[0] * STEP_S) * STEP_S
+        v = np.maximum(v + accel * STEP_S, 0.0)
+        gaps.append(gap)
+        speeds.append(v[0])
+    return np.array(gaps), np.array(speeds)
 
 
-def test_alone_it_reaches_its_wish_and_keeps_it():
-    (track,) = drive([Driver(0.0, 4.5, 0.0, 10.0)], None, no_limit, 60.0)
-    assert 9.8 < track.at(60.0)[1] <= 10.0
-    assert track.accel_mps2.max() <= HARDEST_ACCEL_MPS2
+def test_equilibrium_gap_is_the_models():
+    gaps, speeds = follow(8.0, 30.0, 6.0)
+    assert speeds[-1] == pytest.approx(6.0, abs=1e-3)
+    # Treiber et al., equation for the equilibrium gap.
+    expected = (STANDSTILL_GAP_M + 6.0 * HEADWAY_S) / np.sqrt(1.0 - (6.0 / 12.0) ** 4)
+    assert gaps[-1] == pytest.approx(expected, rel=1e-3)
 
 
-def test_it_stops_before_the_line_and_goes_when_released():
-    (track,) = drive([Driver(0.0, 4.0, 12.0, 12.0)], Hold(80.0, 0.0, 20.0), no_limit, 30.0)
-    progress, speed, _ = track.at(19.9)
-    # The front is half a length ahead of the middle.
-    assert 80.0 - STANDSTILL_GAP_M - 2.5 < progress + 2.0 < 80.0
-    assert speed < 0.1
-    assert track.at(28.0)[0] > 85.0
-    assert (np.diff(track.progress_m) >= 0.0).all()
+def test_it_stops_behind_what_stands_without_touching_it():
+    gaps, speeds = follow(11.0, 45.0, 0.0)
+    assert gaps.min() > 0.5
+    assert speeds[-1] < 0.05
+    assert np.diff(speeds).min() / STEP_S > -HARDEST_BRAKE_MPS2 - 1e-9
 
 
-def test_who_cannot_stop_in_time_drives_on():
-    (track,) = drive([Driver(0.0, 4.0, 12.0, 12.0)], Hold(10.0, 0.0, 20.0), no_limit, 10.0)
-    assert track.speed_mps.min() > 11.0
+def test_free_road_is_accelerated_on_and_nobody_reverses():
+    accel = np.zeros(2)
+    speed = np.array([0.0, 0.0])
+    for _ in range(400):
+        accel = acceleration(speed, np.array([9.0, 9.0]), np.array([0.0, 50.0]), accel)
+        assert accel.max() <= COMFORT_ACCEL_MPS2 + 1e-9
+        speed = speed + accel * STEP_S
+        assert speed.min() >= -1e-12
+    assert speed[0] == pytest.approx(9.0, abs=0.1)
+    assert speed[1] == 0.0
 
 
-def test_a_queue_never_touches_and_never_brakes_harder_than_its_limit():
-    front = Driver(60.0, 11.0, 12.0, 12.0, slow_from_s=2.0, slow_until_s=12.0, slow_mps=0.1)
-    queue = [front, *(Driver(60.0 - 17.0 * place, 4.5, 12.0, 13.0) for place in range(1, 5))]
-    tracks = drive(queue, None, no_limit, 25.0)
-    for (ahead, first), (behind, second) in zip(
-        zip(tracks, queue, strict=True), zip(tracks[1:], queue[1:], strict=False), strict=False
-    ):
-        gap_m = ahead.progress_m - behind.progress_m - 0.5 * (first.length_m + second.length_m)
-        assert gap_m.min() > 0.5
-    accel = np.stack([track.accel_mps2 for track in tracks])
-    assert accel.min() >= -HARDEST_BRAKE_MPS2
-    assert accel.min() < -1.0
-
-
-def test_reading_between_the_steps_is_smooth():
-    (track,) = drive([Driver(0.0, 4.0, 9.0, 9.0)], Hold(60.0, 0.0, 9.0), no_limit, 12.0)
-    times = np.arange(-0.05, 12.0, 0.003)
-    progress, speed, accel = np.array([track.at(float(time_s)) for time_s in times]).T
-    np.testing.assert_allclose(np.diff(progress) / 0.003, 0.5 * (speed[1:] + speed[:-1]), atol=2e-3)
-    assert np.abs(np.diff(speed)).max() < 0.003 * 4.0
-    # Our own bound, worked out again: 3.5 m/s^2 is what a tyre on a wet road holds.
-    assert np.abs(accel).max() <= 3.5
+def test_stopping_distance_by_hand():
+    # 10 m/s at 2.5 m/s^2 takes 20 m.
+    assert can_stop(10.0, 20.1, 2.5)
+    assert not can_stop(10.0, 19.9, 2.5)
+    assert not can_stop(0.0, -0.1, 2.5)

@@ -1,0 +1,68 @@
+"""Sets of questions by name, and answers to them from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sparseoccvla_ros.data.qa.drivelm import load_drivelm
+from sparseoccvla_ros.data.qa.omnidrive import load_omnidrive
+from sparseoccvla_ros.data.qa.pairs import QAError, QuestionSet, described, mapping_of, read_json, text_in
+
+#: Where a set lies in a data folder, unless another place is given. DriveLM's is the published file with answers.
+PLACES: dict[str, Callable[[Path], Path]] = {
+    'omnidrive': lambda data: data,
+    'drivelm': lambda data: data / 'v1_1_train_nus.json',
+    'world': lambda data: data / 'questions' / 'omnidrive',
+}
+
+#: Of a predictions file: (sample token, question) -> answer.
+Answers = Mapping[tuple[str, str], str]
+
+
+def load_questions(name: str, place: Path, split: str) -> QuestionSet:
+    """A set by its name in :data:`PLACES`.
+
+    Args:
+        name: 'omnidrive', 'drivelm' or 'world' (written by `sparseoccvla world`, in OmniDrive's form).
+        place: the folder, or DriveLM's file.
+        split: 'train' or 'val'; a DriveLM file is one split.
+
+    Raises:
+        QAError: unknown name, or the files are not of their form.
+    """
+    if name not in PLACES:
+        raise QAError(f'questions must be one of {", ".join(PLACES)}, got {name!r}')
+    return load_drivelm(place) if name == 'drivelm' else load_omnidrive(place, split, name)
+
+
+def load_answers(path: Path) -> dict[tuple[str, str], str]:
+    """Answers by sample token and question, from a list of {sample_token, question, answer}.
+
+    DriveLM's submissions have ``id`` instead (``<scene>_<sample>_<number>``) and may begin a question with
+    ``<image>`` and a line break; both are understood. Other fields are ignored.
+
+    Raises:
+        QAError: the file is not of this form, or answers a question twice and differently.
+    """
+    entries = read_json(path)
+    if not isinstance(entries, list):
+        raise QAError(f'{path}: expected a list of answers, found {described(entries)}')
+    answers: dict[tuple[str, str], str] = {}
+    for number, entry in enumerate(entries):
+        where = f'{path}, entry {number}'
+        question = text_in(mapping_of(entry, where), 'question', where).removeprefix('<image>\n')
+        answer = text_in(entry, 'answer', where, may_be_empty=True)
+        key = (_sample_token(entry, where), question)
+        if answers.setdefault(key, answer) != answer:
+            raise QAError(f'{where}: expected one answer to {described(question)} about {key[0]}, found another')
+    return answers
+
+
+def _sample_token(entry: Mapping[str, object], where: str) -> str:
+    if 'sample_token' in entry or 'id' not in entry:
+        return text_in(entry, 'sample_token', where)
+    parts = text_in(entry, 'id', where).split('_')
+    if len(parts) != 3:
+        raise QAError(f"{where}: expected an 'id' of scene, sample and number, found {described(entry['id'])}")
+    return parts[1]

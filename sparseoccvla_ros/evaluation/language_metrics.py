@@ -1,0 +1,87 @@
+"""BLEU, METEOR, ROUGE-L and CIDEr through pycocoevalcap.
+
+BLEU uses the closest reference length. ROUGE_L has beta 1.2, best precision and best recall over the references. CIDEr
+is CIDEr-D, scale 0..10; its word weights come from the references of the whole set, so that scores of subsets and of
+different sets do not compare, and with one question every weight is 0. METEOR 1.5 is a Java program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.rouge.rouge import Rouge
+
+from sparseoccvla_ros.evaluation.meteor import MeteorProcess
+from sparseoccvla_ros.evaluation.tokenization import JavaError, tokenize
+
+BLEU = ('Bleu_1', 'Bleu_2', 'Bleu_3', 'Bleu_4')
+METRICS = (*BLEU, 'METEOR', 'ROUGE_L', 'CIDEr')
+ONE_QUESTION = 'CIDEr weighs words by how many questions they are rare in, and is 0 for a single one'
+
+
+@dataclass(frozen=True)
+class LanguageScores:
+    """Scores of a set of answers: of the whole ``corpus`` and ``per_answer`` in their order, by name in METRICS.
+
+    All are 0..1, but CIDEr 0..10. A score that cannot be had is in neither, but in ``unavailable`` with the reason.
+    """
+
+    corpus: dict[str, float]
+    per_answer: dict[str, list[float]]
+    unavailable: dict[str, str]
+
+
+def score_language(references: Sequence[Sequence[str]], answers: Sequence[str], tokenizer: str) -> LanguageScores:
+    """Score answers to questions that each have one or more reference answers, by all METRICS.
+
+    Args:
+        references: for each question, at least one.
+        answers: one for each question; an empty one scores 0.
+        tokenizer: see :func:`~.tokenization.tokenize`.
+
+    Raises:
+        JavaError: the tokenizer needs Java, and there is none or it failed. (METEOR without Java is ``unavailable``.)
+        ValueError: no question, one without reference, or not one answer for each.
+    """
+    reference_tokens, answer_tokens = tokenized(references, answers, tokenizer)
+    scores = score_tokens(reference_tokens, answer_tokens)
+    try:
+        with MeteorProcess() as meteor:
+            scores.corpus['METEOR'], scores.per_answer['METEOR'] = meteor.score(reference_tokens, answer_tokens)
+    except JavaError as error:
+        scores.unavailable['METEOR'] = str(error)
+    return scores
+
+
+def tokenized(
+    references: Sequence[Sequence[str]], answers: Sequence[str], tokenizer: str
+) -> tuple[list[list[str]], list[str]]:
+    """References and answers as tokens, by one run of the tokenizer; errors as :func:`score_language`."""
+    if not answers or len(references) != len(answers) or not all(references):
+        raise ValueError(f'expected answers with references each, got {len(answers)} and {len(references)}')
+    tokens = iter(tokenize(tokenizer, [*answers, *(text for texts in references for text in texts)]))
+    answer_tokens = [next(tokens) for _ in answers]
+    return [[next(tokens) for _ in texts] for texts in references], answer_tokens
+
+
+def score_tokens(references: Sequence[Sequence[str]], answers: Sequence[str]) -> LanguageScores:
+    """All but METEOR, of texts that are tokens with single blanks between them."""
+    truths = {number: list(texts) for number, texts in enumerate(references)}
+    given = {number: [text] for number, text in enumerate(answers)}
+    corpus: dict[str, float] = {}
+    per_answer: dict[str, list[float]] = {}
+    unavailable: dict[str, str] = {}
+    scores, sentences = Bleu(len(BLEU)).compute_score(truths, given, verbose=0)
+    for name, score, values in zip(BLEU, scores, sentences, strict=True):
+        corpus[name], per_answer[name] = float(score), [float(value) for value in values]
+    score, values = Rouge().compute_score(truths, given)
+    corpus['ROUGE_L'], per_answer['ROUGE_L'] = float(score), [float(value) for value in values]
+    if len(answers) > 1:
+        score, values = Cider().compute_score(truths, given)
+        corpus['CIDEr'], per_answer['CIDEr'] = float(score), [float(value) for value in values]
+    else:
+        unavailable['CIDEr'] = ONE_QUESTION
+    return LanguageScores(corpus, per_answer, unavailable)

@@ -1,0 +1,134 @@
+"""Counts, distances and positions in answers, and their scores.
+
+An answer that is missing, or that holds no value, counts as wrong: it is in the denominator of every share. Errors are
+means over the answers that hold a value, beside the number of those.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sparseoccvla_ros.data.qa.pairs import QAPair
+
+COUNT, DISTANCE, POSITION = 'count', 'distance', 'position'
+TYPES = (COUNT, DISTANCE, POSITION)
+RELATIVE_ERROR = 0.1
+DISTANCE_ERROR_M = 1.0
+POSITION_ERROR_M = 2.0
+
+_WORDS = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten', 'eleven', 'twelve',
+          'thirteen', 'fourteen', 'fifteen', 'sixteen', 'seventeen', 'eighteen', 'nineteen', 'twenty')  # fmt: skip
+_NUMBER = r'[+-]?\d+(?:\.\d+)?'
+_POSITION = re.compile(rf'\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*(?:,\s*{_NUMBER}\s*)?\)')
+_METRES = re.compile(rf'({_NUMBER})\s*(?:-\s*)?(?:m|met(?:re|er)s?)\b', re.IGNORECASE)
+_WITH_UNIT = re.compile(rf'{_NUMBER}\s*(?:-\s*)?(?:km/h|mph|m/s|m|met(?:re|er)s?|s|seconds?|%|degrees?)(?!\w)', re.I)
+_COUNT = re.compile(rf'(?<![\w.])(\d+|{"|".join(_WORDS)})(?![\w]|\.\d)', re.IGNORECASE)
+_NOTHING = re.compile(r'\b(?:no|none|nothing|not any|nobody)\b', re.IGNORECASE)
+_COUNT_QUESTION = re.compile(r'\bhow many\b(?! met)|\bcount\b|\bnumber of\b', re.IGNORECASE)
+_DISTANCE_QUESTION = re.compile(r'\bhow (?:far|close|near|many met)|\b(?:distance|range)\b', re.IGNORECASE)
+_POSITION_QUESTION = re.compile(r'\bwhere\b|\b(?:position|coordinates|point|place)\b|\bloca[lt]', re.IGNORECASE)
+_COMPARED = re.compile(r'\b(?:farther|further)\b', re.IGNORECASE)
+
+
+def count_in(text: str) -> int | None:
+    """The first number without a unit, in digits or words up to twenty; 0 for 'no', 'none', 'nothing'; else None."""
+    bare = _WITH_UNIT.sub(' ', _POSITION.sub(' ', text))
+    found = _COUNT.search(bare)
+    if found is None:
+        return 0 if _NOTHING.search(bare) else None
+    word = found[1].lower()
+    return _WORDS.index(word) if word in _WORDS else int(word)
+
+
+def distance_in_m(text: str) -> float | None:
+    """The first number of metres; without any unit the only number there is; else None."""
+    metres = _METRES.search(text)
+    if metres is not None:
+        return float(metres[1])
+    numbers = re.findall(rf'(?<![\w.]){_NUMBER}', text)
+    return float(numbers[0]) if len(numbers) == 1 else None
+
+
+def positions_in_m(text: str) -> list[tuple[float, float]]:
+    """All positions written as ``(x, y)`` or ``(x, y, z)``, without z: ego frame, x forward, y left."""
+    return [(float(x), float(y)) for x, y in _POSITION.findall(text)]
+
+
+def type_of(pair: QAPair) -> str | None:
+    """Which value the pair asks for, by the question's words and the reference answer's form; None if none of them.
+
+    A count: 'how many', 'number of'. A distance: 'how far', 'distance', and a single number of metres. A position:
+    'where', 'position', 'coordinates', and a single (x, y).
+    """
+    positions, metres = positions_in_m(pair.answer), _METRES.findall(pair.answer)
+    if _COUNT_QUESTION.search(pair.question) and count_in(pair.answer) is not None:
+        return COUNT
+    if _POSITION_QUESTION.search(pair.question) and len(positions) == 1 and not metres:
+        return POSITION
+    if _DISTANCE_QUESTION.search(pair.question) and len(metres) == 1 and not positions:
+        return None if _COMPARED.search(pair.answer) else DISTANCE
+    return None
+
+
+@dataclass(frozen=True)
+class NumericScore:
+    """Of the questions that ask for one type of value: their number, how many answers hold no value, shares over all
+    of them by name, and the mean absolute error of the others (counts, or metres; None if no answer holds a value).
+    """
+
+    questions: int
+    without_value: int
+    shares: dict[str, float]
+    mean_error: float | None
+
+
+def score_numeric(pairs: Sequence[QAPair], answers: Sequence[str]) -> dict[str, NumericScore]:
+    """By type, for the types that occur among the pairs.
+
+    Args:
+        pairs: with the reference answers.
+        answers: one for each pair, '' where it is missing.
+    """
+    errors: dict[str, list[tuple[float | None, float]]] = {}
+    for pair, answer in zip(pairs, answers, strict=True):
+        kind = type_of(pair)
+        if kind is not None:
+            errors.setdefault(kind, []).append(_error(kind, pair.answer, answer))
+    return {kind: _score(kind, errors[kind]) for kind in TYPES if kind in errors}
+
+
+def _error(kind: str, reference: str, answer: str) -> tuple[float | None, float]:
+    """(absolute error, None if the answer holds no value; the true value, 0 for a position)."""
+    if kind == COUNT:
+        found, true = count_in(answer), count_in(reference)
+    elif kind == DISTANCE:
+        found, true = distance_in_m(answer), distance_in_m(reference)
+    else:
+        places = positions_in_m(answer)
+        return (math.dist(places[0], positions_in_m(reference)[0]) if places else None), 0.0
+    assert true is not None, reference  # type_of saw it
+    return (None if found is None else abs(found - true)), float(true)
+
+
+def _score(kind: str, errors: Sequence[tuple[float | None, float]]) -> NumericScore:
+    held = [(error, true) for error, true in errors if error is not None]
+    # for the rounding of floats: 8.2 m is 1 m from 9.2 m
+    slack = 1e-6
+    if kind == COUNT:
+        right = {'exact': sum(error == 0 for error, _ in held)}
+    elif kind == DISTANCE:
+        right = {
+            'within_10_percent': sum(error <= RELATIVE_ERROR * true + slack for error, true in held),
+            'within_1_m': sum(error <= DISTANCE_ERROR_M + slack for error, _ in held),
+        }
+    else:
+        right = {'within_2_m': sum(error <= POSITION_ERROR_M + slack for error, _ in held)}
+    return NumericScore(
+        questions=len(errors),
+        without_value=len(errors) - len(held),
+        shares={name: number / len(errors) for name, number in right.items()},
+        mean_error=sum(error for error, _ in held) / len(held) if held else None,
+    )

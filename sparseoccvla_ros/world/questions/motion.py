@@ -1,0 +1,160 @@
+"""What objects do now, and what lamps show."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparseoccvla_ros.geometry import wrap_angle
+from sparseoccvla_ros.world.bodies.thing import BICYCLE, BUS, CAR, MOTORCYCLE, PEDESTRIAN, TRAILER, TRUCK
+from sparseoccvla_ros.world.labels.facts import SeenObject
+from sparseoccvla_ros.world.questions.pair import Draft
+from sparseoccvla_ros.world.questions.refer import refer
+from sparseoccvla_ros.world.questions.speech import metres, sentence
+from sparseoccvla_ros.world.questions.view import BARELY_PX, VISIBLE_PX, View, pixels, state_of
+
+#: Within this of an axis of the ego something moves along it; a turn of more within 0.5 s is a turn, of less none.
+ALONG_RAD = np.deg2rad(25.0)
+TURNING_RAD, NOT_TURNING_RAD = np.deg2rad(10.0), np.deg2rad(4.0)
+#: Lamps are small: they need more of the vehicle, from behind, and not from afar.
+LAMP_PX, LAMP_RANGE_M, REAR_RAD = 60, 20.0, np.deg2rad(55.0)
+TOWING_M = 15.0
+SIGNAL_RANGE_M = 40.0
+
+WORDINGS = {
+    'motion': (
+        'What {is $object doing|does $object do}?',
+        'What is $object doing {right now|at the moment|at present|in this scene}?',
+        '{How|In which way} is $object moving, if {at all|it moves at all}?',
+        'What is the {motion state|state of motion|moving status|status} of $object?',
+        '{Describe|Please describe} {what $object does|how $object moves|the motion of $object}.',
+        'Does $object move, and {if so, where to|if so, how|in which direction}?',
+        '{Tell me|Please tell me|Say} {what $object is doing|how $object moves|whether and where $object moves}.',
+        'Is $object {parked, standing or moving|standing or moving}, and {where to|in which direction}?',
+        'In {what|which} direction {does $object move|is $object moving}, if {at all|any}?',
+        'What {do you observe|can you say} about the {motion|movement} of $object?',
+        'What {does $object do|motion does $object show} {at the moment|now|in this scene}?',
+    ),
+    'lamps': (
+        'What do the {lamps|lights|rear lamps|rear lights} of $object show?',
+        '{Which|What} {rear lamps|rear lights|lamps} of $object are {lit|on}?',
+        'Is $object {signalling|indicating} or braking?',
+        'Does $object {brake or indicate|show brake lights or an indicator}?',
+        '{Describe|Please describe} the {rear lamps|rear lights|lamps} of $object.',
+        '{Look|If you look} at the {lamps|lights} of $object: what do they {show|tell}?',
+        'What {does $object signal|is $object signalling} with its {lamps|lights}?',
+        '{Tell me|Please tell me|Say} what the {lamps|lights|rear lamps} of $object {show|tell}.',
+        'Are {brake lights or indicators|brake lamps or indicators} of $object {on|lit}?',
+        'What can you {read|tell} from the {rear lamps|lamps|rear lights} of $object?',
+    ),
+    'light': (
+        'What does the traffic light {for you|for your lane} show within 40 m?',
+        '{Which|What} colour is the traffic light {for you|for your lane} within 40 m?',
+        'What is the {state|colour|signal} of the traffic light within 40 m {ahead|for you|for your lane}?',
+        'Is there a traffic light for {you|your lane} within 40 m, and {what does it show|which colour is it}?',
+        '{Tell me|Please tell me|Say} what the traffic light within 40 m {shows|tells you}.',
+        '{Describe|Please describe} the traffic light {for you|for your lane} within 40 m.',
+        'Within 40 m, {which|what} signal {do you see|is given to you} by {a|the} traffic light?',
+        'Red, amber, green or none: {what|which} {traffic light|signal} do you {see|have} within 40 m?',
+        'What does the {signal|traffic signal|traffic light} within 40 m ahead {show|tell you}?',
+        'If a traffic light {holds|is meant} for you within 40 m, {what|which colour} does it show?',
+    ),
+}
+
+
+def motion_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
+    """What each object does: parked, standing, or moving and where to."""
+    drafts = []
+    for index in view.visible:
+        phrase = refer(view, index, rng, without=('state',))
+        found = _motion(view[index])
+        if phrase is None or found is None:
+            continue
+        key, words = found
+        answer = f'{sentence(phrase)} is {words}.'
+        drafts.append(Draft('motion', key, answer, {'object': phrase}, ((phrase, index),)))
+    return drafts
+
+
+def lamps_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
+    """What the lamps of a vehicle show that is seen from behind."""
+    drafts = []
+    for index in view.visible:
+        item = view[index]
+        phrase = refer(view, index, rng)
+        if phrase is None or not _rear_is_clear(view, index):
+            continue
+        shown = [*(['braking'] if item.braking else []), *([f'indicating {item.indicator}'] if item.indicator else [])]
+        answer = f'{sentence(phrase)} is {" and ".join(shown) or "neither braking nor indicating"}.'
+        drafts.append(Draft('lamps', ' '.join(shown) or 'none', answer, {'object': phrase}, ((phrase, index),)))
+    return drafts
+
+
+def light_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
+    """The traffic light for the ego, or that there is none."""
+    near = []
+    for number, signal in enumerate(view.facts.signals):
+        shown_px = max(signal.visible_px.values(), default=0)
+        distance_m = float(np.hypot(*signal.position_m))
+        if distance_m > SIGNAL_RANGE_M + 1.0 or shown_px < BARELY_PX:
+            continue
+        if distance_m > SIGNAL_RANGE_M - 1.0:
+            return []
+        near.append((distance_m, shown_px, number))
+    states = {view.facts.signals[number].state for _, _, number in near}
+    if not near:
+        # A light that no pixel shows may be there: hidden ones and those far off are no answer either way.
+        return [] if view.facts.signals else [Draft('light', 'none', 'No traffic light for you is in sight.')]
+    distance_m, shown_px, number = min(near)
+    if len(states) != 1 or shown_px < VISIBLE_PX:
+        return []
+    state = view.facts.signals[number].state
+    return [Draft('light', state, f'The traffic light is {state}, {metres(distance_m)} away.')]
+
+
+def _motion(item: SeenObject) -> tuple[str, str] | None:
+    state = state_of(item)
+    if state != 'moving':
+        return None if state is None else (state, state)
+    verb = 'walking' if item.label == PEDESTRIAN else 'riding' if item.label in (BICYCLE, MOTORCYCLE) else 'driving'
+    turn_rad = _turn_rad(item)
+    if turn_rad is None or NOT_TURNING_RAD <= abs(turn_rad) <= TURNING_RAD:
+        return None
+    if abs(turn_rad) > TURNING_RAD:
+        side = 'left' if turn_rad > 0.0 else 'right'
+        return f'turning {side}', f'turning to its {side}'
+    direction_rad = float(np.arctan2(item.velocity_mps[1], item.velocity_mps[0]))
+    ways = (
+        (0.0, 'same', f'{verb} in your direction'),
+        (np.pi, 'opposite', f'{verb} in the opposite direction'),
+        (0.5 * np.pi, 'to the left', f'{verb} from right to left'),
+        (-0.5 * np.pi, 'to the right', f'{verb} from left to right'),
+    )
+    for axis_rad, key, words in ways:
+        if abs(wrap_angle(direction_rad - axis_rad)) < ALONG_RAD:
+            return key, words
+    return None
+
+
+def _turn_rad(item: SeenObject) -> float | None:
+    """How much it turns in the next 0.5 s, to the left; None if the scene ends before or it hardly moves."""
+    if len(item.future_m) < 2:
+        return None
+    steps_m = np.diff(np.vstack([item.position_m, item.future_m[:2]]), axis=0)
+    if np.hypot(*steps_m.T).min() < 0.15:
+        return None
+    first, second = np.arctan2(steps_m[:, 1], steps_m[:, 0])
+    return float(wrap_angle(second - first))
+
+
+def _rear_is_clear(view: View, index: int) -> bool:
+    item = view[index]
+    if item.label not in (CAR, BUS, TRUCK) or pixels(item) < LAMP_PX or item.distance_m > LAMP_RANGE_M:
+        return False
+    if state_of(item) == 'parked':
+        return False
+    # A trailer hides the lamps of what pulls it.
+    trailers = [view[other] for other in view.noticed if view[other].label == TRAILER]
+    if any(np.hypot(*(trailer.position_m - item.position_m)) < TOWING_M for trailer in trailers):
+        return False
+    sight_rad = float(np.arctan2(item.position_m[1], item.position_m[0]))
+    return abs(wrap_angle(sight_rad - item.heading_rad)) < REAR_RAD

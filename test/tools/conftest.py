@@ -1,0 +1,6 @@
+"""Programs in tools/ import the folders beside them, as when they are run."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'tools'))

@@ -1,0 +1,103 @@
+"""No answer can be guessed, whatever the candidates."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from sparseoccvla_ros.world.questions.balance import capped_count, select
+from sparseoccvla_ros.world.questions.generate import KINDS, candidates
+from sparseoccvla_ros.world.questions.pair import Pair
+from sparseoccvla_ros.world.questions.statistics import statistics, wording_overlap
+
+SCENES = 100
+
+
+@pytest.fixture(scope='module')
+def by_scene(random_scene) -> list[list[Pair]]:
+    return [candidates(random_scene(3, index, keyframes=3), index, seed=2) for index in range(SCENES)]
+
+
+@pytest.fixture(scope='module')
+def selected(by_scene) -> list[Pair]:
+    return select(by_scene, seed=2)
+
+
+def one(key: str, number: int) -> Pair:
+    return Pair(0, 'scene', f'sample{number}', number, 'train', 'look', key, 'What?', key, 0, 'What?')
+
+
+@pytest.mark.parametrize(
+    ('counts', 'cap'),
+    [
+        ([10, 10, 10, 10], 10),
+        ([100, 100, 100, 3], 3),  # four keys: all as rare as the rarest
+        ([100, 100, 100, 100, 3], 100),
+        ([100, 100, 100, 4, 5], 9),  # 3 * 9 + 4 + 5 = 36
+        ([7, 7, 7], 0),
+        ([], 0),
+    ],
+)
+def test_caps_by_hand(counts, cap):
+    assert capped_count(counts, 0.25) == cap
+
+
+def test_selection_by_hand():
+    pairs = [one(key, number) for number, key in enumerate('aaaaaaaabbbccd')]
+    assert Counter(pair.key for pair in select([pairs], 0)) == {'a': 1, 'b': 1, 'c': 1, 'd': 1}
+    assert select([pairs[:11]], 0) == []
+    assert select([], 0) == []
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_no_answer_is_frequent(selected, split):
+    table = statistics([pair for pair in selected if pair.split == split])
+    assert len(table) >= (len(KINDS) if split == 'train' else 15)
+    for entry in table:
+        assert entry.top_answer_share <= 0.25, entry
+        assert entry.top_key_share <= 0.25, entry
+        assert entry.keys >= 4
+
+
+def test_without_balancing_some_answers_are_frequent(by_scene):
+    table = statistics([pair for scene in by_scene for pair in scene])
+    assert max(entry.top_key_share for entry in table) > 0.4
+
+
+def test_kinds_are_spread(selected):
+    counts = Counter(pair.kind for pair in selected)
+    assert max(counts.values()) < 0.1 * len(selected)
+    assert max(Counter(pair.sample_token for pair in selected).values()) <= 16
+
+
+def test_few_pairs_of_a_keyframe_are_of_different_kinds(by_scene):
+    few = select(by_scene, seed=2, per_keyframe=5)
+    counts = Counter(pair.sample_token for pair in few)
+    assert max(counts.values()) <= 5
+    assert max(Counter((pair.sample_token, pair.kind) for pair in few).values()) == 1
+
+
+def test_selection_keeps_the_order_and_depends_on_the_seed_alone(by_scene, selected):
+    places = {id(pair): number for number, pair in enumerate(pair for scene in by_scene for pair in scene)}
+    numbers = [places[id(pair)] for pair in selected]
+    assert numbers == sorted(numbers)
+    assert len(numbers) == len(set(numbers))
+    assert select(iter(by_scene), seed=2) == selected
+    assert select(by_scene, seed=3) != selected
+
+
+def test_train_and_val_share_no_wording(selected):
+    train = [pair for pair in selected if pair.split == 'train']
+    val = [pair for pair in selected if pair.split == 'val']
+    assert {pair.scene_index % 5 == 4 for pair in val} == {True}
+    assert {pair.scene_index % 5 == 4 for pair in train} == {False}
+    overlap = wording_overlap(train, val)
+    assert (overlap.shared_templates, overlap.shared_wordings, overlap.shared_questions) == (0, 0, 0)
+    assert overlap.val_templates >= 35
+    assert wording_overlap(train, [*val, replace(train[0], split='val')]).shared_questions == 1
+
+
+@pytest.mark.parametrize('limits', [{'greatest_share': 0.0}, {'greatest_share': 1.1}, {'per_keyframe': 0}])
+def test_impossible_limits_are_refused(limits):
+    with pytest.raises(ValueError, match='per_keyframe'):
+        select([], 0, **limits)

@@ -95,7 +95,7 @@ def label_agreement(nusc: NuScenes, scene: dict, sample: dict) -> tuple[int, int
 def lidar_agreement(nusc: NuScenes, sample: dict) -> tuple[int, int, int]:
     """Points of the sweep; boxes; boxes whose ``num_lidar_pts`` is the number of points that the devkit finds inside.
 
-    Points of the ground below a box lie in its lower face; one in fifty, or two, may belong to something that reaches in.
+    Points of the ground below a box lie in its lower face; one in fifty, or two, may be of something that reaches in.
     """
     path, boxes, _ = nusc.get_sample_data(sample['data']['LIDAR_TOP'])
     cloud = LidarPointCloud.from_file(path)

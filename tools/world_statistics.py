@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from world_measures.dataset import Measures, measure
+from world_measures.dataset import Measures, Recording, measure
 from world_measures.occupancy import BESIDE_M
 from world_measures.questions import SPLITS, KindFigures, Pair, counts, kind_figures, overlaps, read_pairs
 from world_measures.table import Table, Verdict, percent, spread
@@ -103,6 +103,7 @@ def world_tables(measures: Measures) -> list[Table]:
         _scenes(measures),
         _boxes(measures),
         _manoeuvres(measures),
+        _kept_promises(measures),
         _motion(measures),
         _surroundings(measures),
     ]
@@ -220,7 +221,7 @@ def _limit_verdicts(measures: Measures, limits: VehicleLimits) -> list[Verdict]:
         ('curvature', max(np.abs(m.curvature_1pm).max(initial=0.0) for m in bus), limits.max_curvature_1pm, '1/m'),
     ]  # fmt: skip
     return [
-        Verdict(f"ego's {name} <= {limit:g} {unit}", f'{max(value, 0.0):.2f} {unit}', bool(value <= limit))
+        Verdict(f"ego's {name} <= {limit:g} {unit}", f'{max(0.0, value):.2f} {unit}', bool(value <= limit))
         for name, value, limit, unit in extremes
     ]
 
@@ -307,6 +308,24 @@ def _manoeuvres(measures: Measures) -> Table:
             ('3 s later less than 1 m away', percent(float((np.abs(ends_m).max(axis=1) < 1.0).mean()))),
         ]
     return Table('Manoeuvres by poses and commands', ('what', 'value'), tuple(rows))
+
+
+def _kept_promises(measures: Measures) -> Table:
+    """What the ego does by its poses in the scenes of each description."""
+    groups: dict[str, list[Recording]] = {}
+    for scene in measures.scenes:
+        groups.setdefault(_described(scene.description)[4], []).append(scene.recording)
+    rows = []
+    for name, recordings in sorted(groups.items()):
+        acts = [recording.manoeuvres for recording in recordings]
+        slowest_mps = [recording.can_bus.speed_mps.min() for recording in recordings]
+        counts_of = (
+            sum(values) for values in zip(*((a.turns_left, a.turns_right, a.stands) for a in acts), strict=True)
+        )
+        slowest = f'{max(0.0, min(slowest_mps)):.1f} to {max(0.0, max(slowest_mps)):.1f}'
+        rows.append((name, str(len(recordings)), *(str(count) for count in counts_of), slowest))
+    columns = ('described as', 'scenes', 'turn left', 'turn right', 'stand more than 1 s', 'lowest speed, m/s')
+    return Table('Descriptions against poses', columns, tuple(rows))
 
 
 def _motion(measures: Measures) -> Table:

@@ -1,5 +1,8 @@
 """``sparseoccvla bench``: what things cost on this machine."""
 
+import json
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -52,3 +55,35 @@ def loss(threads: Annotated[int, typer.Option(min=1, help='Threads.')] = 2) -> N
     typer.echo(
         f'torch {torch.__version__}, {threads} threads, median of {REPEATS}\n\n{loss_table(measure_loss(threads))}'
     )
+
+
+@bench.command()
+def language(
+    size: Annotated[
+        list[str], typer.Option(help='tiny: the shipped stack; middle: 600 queries, 8 layers of 512. May be repeated.')
+    ] = ['tiny', 'middle'],  # noqa: B006
+    repeats: Annotated[int, typer.Option(min=1, help='Runs of each version; the median counts.')] = 5,
+    scenes: Annotated[int, typer.Option(min=1, help='Scenes read for each percentile.')] = 100,
+    threads: Annotated[int, typer.Option(min=1, help='Threads on the CPU.')] = 1,
+    json_file: Annotated[Path | None, typer.Option('--json', help='Write the figures to this file too.')] = None,
+) -> None:
+    """Questions and planning prompt: cached scene beside cold prompt, answers at once beside in turn.
+
+    Exit code 2: there is no such size.
+    """
+    import torch
+
+    from sparseoccvla_ros.evaluation.language_cost import SIZES, measure, table
+
+    console = Console(stderr=True)
+    unknown = [name for name in size if name not in SIZES]
+    if unknown:
+        console.print(f'error: size is {unknown[0]!r}; expected {" or ".join(SIZES)}', style='red', highlight=False)
+        raise typer.Exit(USER_ERROR)
+    costs = []
+    for name in size:
+        console.print(f'{name} ...', highlight=False)
+        costs.append(measure(name, repeats=repeats, scenes=scenes, threads=threads))
+    if json_file is not None:
+        json_file.write_text(json.dumps([asdict(cost) for cost in costs], indent=2) + '\n', encoding='utf-8')
+    typer.echo(f'torch {torch.__version__}, {threads} threads, medians of {repeats}, {scenes} scenes\n\n{table(costs)}')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesError, NuScenesTables
+from sparseoccvla_ros.cli.eval_common import FAILED_SAMPLES, refusal, require_writable, rig_cameras, scene_names, survey
+from sparseoccvla_ros.cli.eval_language import language
+from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesTables
 from sparseoccvla_ros.data.occ3d import CLASS_NAMES
 from sparseoccvla_ros.evaluation.replay_summary import revision
 
@@ -21,14 +22,8 @@ if TYPE_CHECKING:
     from sparseoccvla_ros.evaluation.occupancy_run import OccupancyRun
     from sparseoccvla_ros.model.config import VLAConfig
 
-USER_ERROR, FAILED_SAMPLES = 2, 1
-
 eval_app = typer.Typer(name='eval', help='Metrics as a table and as JSON.', no_args_is_help=True)
-
-
-@eval_app.callback()
-def group() -> None:
-    """Keeps `occupancy` a sub-command while it is the only one."""
+eval_app.command()(language)
 
 
 @eval_app.command()
@@ -71,23 +66,23 @@ def occupancy(
     gts = gts or data / 'gts'
     try:
         tables = NuScenesTables(data, version)
-        names = _scenes(tables, scene, scenes_file)
-        keyframes, known = _survey(tables, names)
-        rig = _cameras(cameras, known)
+        names = scene_names(tables, scene, scenes_file)
+        keyframes, known = survey(tables, names)
+        rig = rig_cameras(cameras, known)
         config = load_model_config(model)
         place = torch_device(device)
         perception = build_perception(config, weights=checkpoint_folder(weights)).to(place)
         engine = PerceptionEngine(perception, config, place, rig)
         rule = VoxelRule(score_threshold, close=closing)
         if json_file is not None:
-            _require_writable(json_file)
+            require_writable(json_file)
         _warn_of_order(config, rig, console)
         columns = (TextColumn('keyframes'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console) as progress:
             task = progress.add_task('keyframes', total=keyframes)
             run = evaluate_occupancy(tables, names, gts, engine, config, rule, lambda: progress.advance(task))
     except (ValueError, OSError) as error:
-        raise _refusal(error, console) from error
+        raise refusal(error, console) from error
     settings = {
         'data': str(data), 'version': version, 'gts': str(gts), 'scenes': names, 'model': model, 'config': config.name,
         'weights': weights or 'untrained', 'cameras': rig, 'device': device, 'score_threshold': score_threshold,
@@ -100,69 +95,9 @@ def occupancy(
         try:
             json_file.write_text(json.dumps({**settings, **run.summary()}, indent=1) + '\n', encoding='utf-8')
         except OSError as error:  # a full disk, for example
-            raise _refusal(error, console) from error
+            raise refusal(error, console) from error
     if run.failures and not allow_failures:
         raise typer.Exit(FAILED_SAMPLES)
-
-
-def _scenes(tables: NuScenesTables, names: list[str] | None, file: Path | None) -> list[str]:
-    """Names asked for, each once; all by default.
-
-    Raises:
-        NuScenesError: the data set does not have one of them, or none is asked for.
-    """
-    wanted = list(names or ())
-    if file is not None:
-        wanted += file.read_text(encoding='utf-8').split()
-    unknown = sorted(set(wanted) - set(tables.scene_names))
-    if unknown:
-        raise NuScenesError(f'{len(unknown)} scenes are not in {tables.version}, for example {unknown[0]}')
-    if file is not None and not wanted:
-        raise NuScenesError(f'{file} names no scene')
-    return list(dict.fromkeys(wanted)) or list(tables.scene_names)
-
-
-def _survey(tables: NuScenesTables, names: Sequence[str]) -> tuple[int, list[str]]:
-    """Number of keyframes of the scenes, and the cameras that any of them has, sorted.
-
-    Raises:
-        NuScenesError: the tables of a scene are broken.
-    """
-    keyframes, cameras = 0, set()
-    for name in names:
-        samples = tables.scene(name).samples
-        keyframes += len(samples)
-        for sample in samples:
-            cameras.update(frame.channel for frame in sample.sensors.values() if frame.modality == 'camera')
-    return keyframes, sorted(cameras)
-
-
-def _cameras(text: str, known: Sequence[str]) -> list[str]:
-    """Names of the cameras in the order of the model's slots.
-
-    Raises:
-        NuScenesError: the scenes have no such camera.
-    """
-    names = [name.strip() for name in text.split(',')]
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise NuScenesError(
-            f'cameras: no keyframe has {", ".join(map(repr, unknown))}; the scenes have {", ".join(known) or "none"}'
-        )
-    return names
-
-
-def _require_writable(file: Path) -> None:
-    """Make the folder of a file that is written hours later.
-
-    Raises:
-        OSError: the folder cannot be made, or the file cannot be written into it.
-    """
-    if file.is_dir():
-        raise IsADirectoryError(f'{file} is a folder; --json wants a file')
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(file if file.exists() else file.parent, os.W_OK):
-        raise PermissionError(f'{file} cannot be written')
 
 
 def _warn_of_order(config: VLAConfig, rig: Sequence[str], console: Console) -> None:
@@ -176,11 +111,6 @@ def _warn_of_order(config: VLAConfig, rig: Sequence[str], console: Console) -> N
             f'imported OPUS weights need --cameras {",".join(OPUS_CAMERAS)}',
             style='yellow', markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
-
-
-def _refusal(error: Exception, console: Console) -> typer.Exit:
-    console.print(f'error: {error}', style='red', markup=False, highlight=False, soft_wrap=True)
-    return typer.Exit(USER_ERROR)
 
 
 def _show(run: OccupancyRun, title: str) -> None:

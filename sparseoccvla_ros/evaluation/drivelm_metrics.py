@@ -29,12 +29,12 @@ Chooser = Callable[[QAPair], bool]
 class DriveLMScores:
     """``accuracy`` and ``match_f1`` are None where no question has their tag. ``gated`` questions are about objects
     that the keyframe's first answer did not find, and count nowhere, as in the challenge; ``gpt`` were left out.
-    ``language`` holds the pairs and answers with tag 2.
+    ``language`` holds the places of the scored pairs with tag 2.
     """
 
     accuracy: float | None
     match_f1: float | None
-    language: tuple[tuple[QAPair, str], ...]
+    language: tuple[int, ...]
     questions: Mapping[str, int]
     gated: int
 
@@ -62,37 +62,50 @@ def match_points(answer: str, reference: str) -> tuple[list[Point], float]:
     return matched, 2.0 * precision * recall / (precision + recall + _EPSILON)
 
 
-def challenge_questions(pairs: Sequence[QAPair], frames: Mapping[str, DriveLMFrame]) -> list[QAPair]:
-    """The questions that DriveLM takes from files without tags (its ``extract_data.py``), tagged.
+def challenge_questions(pairs: Sequence[QAPair], frames: Mapping[str, DriveLMFrame]) -> list[tuple[int, QAPair]]:
+    """The questions that DriveLM takes from files without tags (its ``extract_data.py``): places in ``pairs``, and the
+    pairs with tags.
 
     Of each keyframe: the first perception answer that describes all key objects (language), the first question for a
-    moving status (accuracy), the first prediction answer that names all key objects (match), the first one with yes or
-    no (accuracy), up to three questions for actions (GPT) and the behaviour (accuracy). The challenge then makes two of
-    these multiple choice by lot; here they keep their free answers, so accuracy is not comparable with its own.
+    moving status (accuracy), the first prediction answer that names all key objects (match), the first other one with
+    yes or no (accuracy), up to three questions for actions (GPT) and the behaviour (accuracy). The challenge then makes
+    two of these multiple choice by lot; here they keep their free answers, so accuracy does not compare with its own.
     """
-    chosen: list[QAPair] = []
-    for token, group in groupby(pairs, key=lambda pair: pair.sample_token):
-        of_stage: dict[str, list[QAPair]] = {}
-        for pair in group:
-            of_stage.setdefault(pair.kind, []).append(pair)
-        objects = frames[token].key_objects
-        looks = [item.description.split('.')[0].lower() for item in objects]
-        tags = [item.tag.lower() for item in objects]
-        choices: tuple[tuple[str, int, Chooser], ...] = (
-            ('perception', LANGUAGE, lambda pair, looks=looks: all(look in pair.answer.lower() for look in looks)),
-            ('perception', ACCURACY, lambda pair: 'what is the moving status of object' in pair.question.lower()),
-            ('prediction', MATCH, lambda pair, tags=tags: all(tag in pair.answer.lower() for tag in tags)),
-            ('prediction', ACCURACY, lambda pair: 'yes' in pair.answer.lower() or 'no' in pair.answer.lower()),
-            ('planning', GPT, lambda pair: 'what actions could the ego vehicle take' in pair.question.lower()),
-            ('planning', GPT, lambda pair: 'lead to a collision' in pair.question.lower()),
-            ('planning', GPT, lambda pair: 'safe actions' in pair.question.lower()),
-        )
-        for stage, tag, fits in choices:
-            first = next((pair for pair in of_stage.get(stage, ()) if fits(pair)), None)
-            if first is not None:
-                chosen.append(replace(first, tags=(tag,)))
-        chosen += [replace(pair, tags=(ACCURACY,)) for pair in of_stage.get('behavior', ())]
+    chosen: list[tuple[int, QAPair]] = []
+    for token, group in groupby(enumerate(pairs), key=lambda item: item[1].sample_token):
+        of_stage: dict[str, list[tuple[int, QAPair]]] = {}
+        for place, pair in group:
+            of_stage.setdefault(pair.kind, []).append((place, pair))
+        for stage, tag, fits in _choices(frames[token]):
+            taken = {place for place, _ in chosen}
+            for place, pair in of_stage.get(stage, ()):
+                if place not in taken and fits(pair):
+                    chosen.append((place, replace(pair, tags=(tag,))))
+                    break
+        chosen += [(place, replace(pair, tags=(ACCURACY,))) for place, pair in of_stage.get('behavior', ())]
     return chosen
+
+
+def _choices(frame: DriveLMFrame) -> tuple[tuple[str, int, Chooser], ...]:
+    """Stage, tag, and what the first fitting question of it gets the tag for."""
+    looks = [item.description.split('.')[0].lower() for item in frame.key_objects]
+    tags = [item.tag.lower() for item in frame.key_objects]
+
+    def answer_has(words: Sequence[str]) -> Chooser:
+        return lambda pair: all(word in pair.answer.lower() for word in words)
+
+    def question_has(words: str) -> Chooser:
+        return lambda pair: words in pair.question.lower()
+
+    return (
+        ('perception', LANGUAGE, answer_has(looks)),
+        ('perception', ACCURACY, question_has('what is the moving status of object')),
+        ('prediction', MATCH, answer_has(tags)),
+        ('prediction', ACCURACY, lambda pair: 'yes' in pair.answer.lower() or 'no' in pair.answer.lower()),
+        ('planning', GPT, question_has('what actions could the ego vehicle take')),
+        ('planning', GPT, question_has('lead to a collision')),
+        ('planning', GPT, question_has('safe actions')),
+    )
 
 
 def score_drivelm(pairs: Sequence[QAPair], answers: Sequence[str]) -> DriveLMScores:
@@ -102,22 +115,21 @@ def score_drivelm(pairs: Sequence[QAPair], answers: Sequence[str]) -> DriveLMSco
         pairs: tagged.
         answers: one for each pair, '' where it is missing (then it is wrong).
     """
-    by_tag: dict[int, list[tuple[QAPair, str]]] = {tag: [] for tag in (ACCURACY, GPT, LANGUAGE, MATCH)}
+    by_tag: dict[int, list[int]] = {tag: [] for tag in (ACCURACY, GPT, LANGUAGE, MATCH)}
     gated = 0
-    both = zip(pairs, answers, strict=True)
-    for _, group in groupby(both, key=lambda item: item[0].sample_token):
+    for _, places in groupby(range(len(pairs)), key=lambda place: pairs[place].sample_token):
         known: set[Point] | None = None
-        for pair, answer in group:
+        for place in places:
             if known is None:
-                known = set(match_points(answer, pair.answer)[0])
-            elif not known.issuperset(points_px(pair.question)):
+                known = set(match_points(answers[place], pairs[place].answer)[0])
+            elif not known.issuperset(points_px(pairs[place].question)):
                 gated += 1
                 continue
-            for tag in pair.tags:
-                by_tag[tag].append((pair, answer))
+            for tag in pairs[place].tags:
+                by_tag[tag].append(place)
     return DriveLMScores(
-        accuracy=_mean([float(answer == pair.answer) for pair, answer in by_tag[ACCURACY]]),
-        match_f1=_mean([match_points(answer, pair.answer)[1] for pair, answer in by_tag[MATCH]]),
+        accuracy=_mean([float(answers[place] == pairs[place].answer) for place in by_tag[ACCURACY]]),
+        match_f1=_mean([match_points(answers[place], pairs[place].answer)[1] for place in by_tag[MATCH]]),
         language=tuple(by_tag[LANGUAGE]),
         questions={
             name: len(by_tag[tag])

@@ -34,8 +34,10 @@ class LanguageScores:
     unavailable: dict[str, str]
 
 
-def score_language(references: Sequence[Sequence[str]], answers: Sequence[str], tokenizer: str) -> LanguageScores:
-    """Score answers to questions that each have one or more reference answers, by all METRICS.
+def tokenized(
+    references: Sequence[Sequence[str]], answers: Sequence[str], tokenizer: str
+) -> tuple[list[list[str]], list[str]]:
+    """References and answers as tokens with single blanks between them, by one run of the tokenizer.
 
     Args:
         references: for each question, at least one.
@@ -43,23 +45,9 @@ def score_language(references: Sequence[Sequence[str]], answers: Sequence[str], 
         tokenizer: see :func:`~.tokenization.tokenize`.
 
     Raises:
-        JavaError: the tokenizer needs Java, and there is none or it failed. (METEOR without Java is ``unavailable``.)
+        JavaError: the tokenizer needs Java, and there is none or it failed.
         ValueError: no question, one without reference, or not one answer for each.
     """
-    reference_tokens, answer_tokens = tokenized(references, answers, tokenizer)
-    scores = score_tokens(reference_tokens, answer_tokens)
-    try:
-        with MeteorProcess() as meteor:
-            scores.corpus['METEOR'], scores.per_answer['METEOR'] = meteor.score(reference_tokens, answer_tokens)
-    except JavaError as error:
-        scores.unavailable['METEOR'] = str(error)
-    return scores
-
-
-def tokenized(
-    references: Sequence[Sequence[str]], answers: Sequence[str], tokenizer: str
-) -> tuple[list[list[str]], list[str]]:
-    """References and answers as tokens, by one run of the tokenizer; errors as :func:`score_language`."""
     if not answers or len(references) != len(answers) or not all(references):
         raise ValueError(f'expected answers with references each, got {len(answers)} and {len(references)}')
     tokens = iter(tokenize(tokenizer, [*answers, *(text for texts in references for text in texts)]))
@@ -68,15 +56,10 @@ def tokenized(
 
 
 def score_tokens(references: Sequence[Sequence[str]], answers: Sequence[str]) -> LanguageScores:
-    """All but METEOR, of texts that are tokens with single blanks between them."""
-    truths = {number: list(texts) for number, texts in enumerate(references)}
-    given = {number: [text] for number, text in enumerate(answers)}
-    corpus: dict[str, float] = {}
-    per_answer: dict[str, list[float]] = {}
+    """All METRICS but METEOR, of what :func:`tokenized` gave."""
+    corpus, per_answer = score_bleu(references, answers)
     unavailable: dict[str, str] = {}
-    scores, sentences = Bleu(len(BLEU)).compute_score(truths, given, verbose=0)
-    for name, score, values in zip(BLEU, scores, sentences, strict=True):
-        corpus[name], per_answer[name] = float(score), [float(value) for value in values]
+    truths, given = _numbered(references, answers)
     score, values = Rouge().compute_score(truths, given)
     corpus['ROUGE_L'], per_answer['ROUGE_L'] = float(score), [float(value) for value in values]
     if len(answers) > 1:
@@ -85,3 +68,29 @@ def score_tokens(references: Sequence[Sequence[str]], answers: Sequence[str]) ->
     else:
         unavailable['CIDEr'] = ONE_QUESTION
     return LanguageScores(corpus, per_answer, unavailable)
+
+
+def score_bleu(
+    references: Sequence[Sequence[str]], answers: Sequence[str]
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """BLEU-1 to 4 of tokens: of the whole set, and of each answer."""
+    scores, values = Bleu(len(BLEU)).compute_score(*_numbered(references, answers), verbose=0)
+    corpus = {name: float(score) for name, score in zip(BLEU, scores, strict=True)}
+    return corpus, {name: [float(value) for value in row] for name, row in zip(BLEU, values, strict=True)}
+
+
+def add_meteor(scores: LanguageScores, references: Sequence[Sequence[str]], answers: Sequence[str]) -> None:
+    """Add METEOR of tokens to the scores, or the reason why it is not there."""
+    try:
+        with MeteorProcess() as meteor:
+            scores.corpus['METEOR'], scores.per_answer['METEOR'] = meteor.score(references, answers)
+    except JavaError as error:
+        scores.unavailable['METEOR'] = str(error)
+
+
+def _numbered(
+    references: Sequence[Sequence[str]], answers: Sequence[str]
+) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+    """In pycocoevalcap's form."""
+    truths = {number: list(texts) for number, texts in enumerate(references)}
+    return truths, {number: [text] for number, text in enumerate(answers)}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
+from sparseoccvla_ros.data.qa.drivelm import SOURCE as DRIVELM
 from sparseoccvla_ros.data.qa.drivelm import DriveLMFrame
 from sparseoccvla_ros.data.qa.pairs import QAPair
 from sparseoccvla_ros.evaluation.drivelm_metrics import challenge_questions, language_score, score_drivelm
@@ -13,12 +14,13 @@ from sparseoccvla_ros.evaluation.language_metrics import (
     BLEU,
     METRICS,
     LanguageScores,
-    score_language,
+    add_meteor,
+    score_bleu,
     score_tokens,
     tokenized,
 )
-from sparseoccvla_ros.evaluation.numeric_answers import score_numeric
-from sparseoccvla_ros.evaluation.tokenization import PTB, SIMPLE, WHITESPACE, java_missing
+from sparseoccvla_ros.evaluation.numeric_answers import NumericScore, score_numeric
+from sparseoccvla_ros.evaluation.tokenization import PTB, SIMPLE, TOKENIZERS, WHITESPACE, java_missing
 
 #: ALL: every pair. HERMES: as the only public script for OmniDrive (LMD0311/HERMES, extra_tools/eval_hermes_results.py)
 #: of each keyframe's description and conversation without the last two pairs, cut at blanks.
@@ -26,6 +28,9 @@ ALL, HERMES = 'all', 'hermes'
 PROTOCOLS = (ALL, HERMES)
 HERMES_FOLDERS = ('desc', 'conv', 'vqa')
 HERMES_DROPS = 2
+AUTO = 'auto'
+#: Of references and answers.
+Tokens = tuple[list[list[str]], list[str]]
 _OTHER_METEOR = 'the HERMES script takes the METEOR of NLTK, another implementation'
 
 
@@ -44,6 +49,19 @@ class KindScores:
 
 
 @dataclass(frozen=True)
+class DriveLMReport:
+    """DriveLM's scores, 0..1, None where no question has the tag; see :class:`~.drivelm_metrics.DriveLMScores`."""
+
+    tags: str
+    questions: dict[str, int]
+    gated: int
+    accuracy: float | None
+    match_f1: float | None
+    language: float | None
+    left_out: str = 'GPT score and total: they need a paid service'
+
+
+@dataclass(frozen=True)
 class LanguageReport:
     """Scores over ``questions`` pairs; a ``missing`` answer counts as wrong. ``language`` is by name in METRICS."""
 
@@ -54,8 +72,8 @@ class LanguageReport:
     exact_match: float
     language: LanguageScores
     by_kind: dict[str, KindScores]
-    numeric: dict[str, object]
-    drivelm: dict[str, object] | None
+    numeric: dict[str, NumericScore]
+    drivelm: DriveLMReport | None
 
     def summary(self) -> dict[str, object]:
         """All of it, for a JSON file; None where a score cannot be had."""
@@ -70,39 +88,48 @@ class LanguageReport:
             },
             'unavailable': self.language.unavailable,
             'by_kind': {kind: asdict(scores) for kind, scores in self.by_kind.items()},
-            'numeric': self.numeric,
-            'drivelm': self.drivelm,
+            'numeric': {kind: asdict(score) for kind, score in self.numeric.items()},
+            'drivelm': asdict(self.drivelm) if self.drivelm is not None else None,
         }
 
 
 def chosen_tokenizer(wanted: str, protocol: str) -> str:
-    """The protocol's own, else the wanted one; 'auto' is PTB where there is Java and SIMPLE otherwise."""
+    """The protocol's own, else the wanted one; AUTO is PTB where there is Java and SIMPLE otherwise.
+
+    Raises:
+        ValueError: unknown name, another than the protocol's own, or PTB without Java.
+    """
+    if wanted not in (AUTO, *TOKENIZERS):
+        raise ValueError(f'tokenizer must be one of {", ".join((AUTO, *TOKENIZERS))}, got {wanted!r}')
     if protocol == HERMES:
+        if wanted not in (AUTO, WHITESPACE):
+            raise ValueError(f'protocol {HERMES} has the tokenizer {WHITESPACE}, got {wanted!r}')
         return WHITESPACE
-    if wanted == 'auto':
-        return SIMPLE if java_missing() else PTB
+    missing = java_missing()
+    if wanted == PTB and missing:
+        raise ValueError(f'the PTB tokenizer needs Java: {missing}; the {SIMPLE} tokenizer does not')
+    if wanted == AUTO:
+        return SIMPLE if missing else PTB
     return wanted
 
 
-def asked(pairs: Sequence[QAPair], protocol: str) -> list[QAPair]:
-    """The pairs that count under a protocol.
+def asked(pairs: Sequence[QAPair], protocol: str) -> list[int]:
+    """Places of the pairs that count under a protocol.
 
     Raises:
         ValueError: unknown protocol, HERMES with another set than OmniDrive's form, or no pair is left.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f'protocol must be one of {", ".join(PROTOCOLS)}, got {protocol!r}')
-    if protocol == ALL:
-        kept = list(pairs)
-    else:
-        foreign = sorted({pair.source for pair in pairs if pair.source == 'drivelm'})
-        if foreign:
-            raise ValueError(f'protocol {HERMES} is for questions in the form of OmniDrive, not {", ".join(foreign)}')
-        told = [pair for pair in pairs if pair.kind in HERMES_FOLDERS]
+    kept = list(range(len(pairs)))
+    if protocol == HERMES:
+        if any(pair.source == DRIVELM for pair in pairs):
+            raise ValueError(f'protocol {HERMES} is for questions in the form of OmniDrive, not for {DRIVELM}')
+        told = [place for place in kept if pairs[place].kind in HERMES_FOLDERS]
         kept = [
-            pair
-            for _, group in groupby(told, key=lambda pair: pair.sample_token)
-            for pair in list(group)[:-HERMES_DROPS]
+            place
+            for _, group in groupby(told, key=lambda place: pairs[place].sample_token)
+            for place in list(group)[:-HERMES_DROPS]
         ]
     if not kept:
         raise ValueError(f'no question is left to score under protocol {protocol}')
@@ -111,16 +138,16 @@ def asked(pairs: Sequence[QAPair], protocol: str) -> list[QAPair]:
 
 def report(
     pairs: Sequence[QAPair],
-    answers: Mapping[tuple[str, str], str],
+    answers: Sequence[str],
     tokenizer: str,
     protocol: str = ALL,
     frames: Mapping[str, DriveLMFrame] | None = None,
 ) -> LanguageReport:
-    """Score answers by sample token and question.
+    """Score one answer for each pair.
 
     Args:
         pairs: those that count, see :func:`asked`.
-        answers: what is not there, or blank, is missing.
+        answers: a blank one is missing.
         tokenizer: see :func:`chosen_tokenizer`.
         protocol: named in the report; HERMES gives no METEOR.
         frames: DriveLM's keyframes by sample token; None for other sets.
@@ -129,13 +156,13 @@ def report(
         JavaError: the tokenizer needs Java, and there is none or it failed.
         ValueError: there are no pairs.
     """
-    given = [answers.get((pair.sample_token, pair.question), '').strip() for pair in pairs]
-    references = [[pair.answer] for pair in pairs]
+    given = [answer.strip() for answer in answers]
+    tokens = tokenized([[pair.answer] for pair in pairs], given, tokenizer)
+    language = score_tokens(*tokens)
     if protocol == HERMES:
-        language = score_tokens(references, given)
         language.unavailable['METEOR'] = _OTHER_METEOR
     else:
-        language = score_language(references, given, tokenizer)
+        add_meteor(language, *tokens)
     exact = [is_exact(answer, pair.answer) for pair, answer in zip(pairs, given, strict=True)]
     return LanguageReport(
         protocol=protocol,
@@ -144,9 +171,9 @@ def report(
         missing=sum(not answer for answer in given),
         exact_match=sum(exact) / len(exact),
         language=language,
-        by_kind=_by_kind(pairs, given, exact, language, tokenizer),
-        numeric={kind: asdict(score) for kind, score in score_numeric(pairs, given).items()},
-        drivelm=None if frames is None else _drivelm(pairs, given, frames, tokenizer),
+        by_kind=_by_kind(pairs, given, exact, language, tokens),
+        numeric=score_numeric(pairs, given),
+        drivelm=None if frames is None else _drivelm(pairs, given, tokens, frames),
     )
 
 
@@ -160,14 +187,13 @@ def _plain(text: str) -> str:
 
 
 def _by_kind(
-    pairs: Sequence[QAPair], answers: Sequence[str], exact: Sequence[bool], language: LanguageScores, tokenizer: str
+    pairs: Sequence[QAPair], answers: Sequence[str], exact: Sequence[bool], language: LanguageScores, tokens: Tokens
 ) -> dict[str, KindScores]:
-    references, tokens = tokenized([[pair.answer] for pair in pairs], answers, tokenizer)
     scores = {}
+    cider = language.per_answer.get('CIDEr')
     for kind in dict.fromkeys(pair.kind for pair in pairs):
         places = [number for number, pair in enumerate(pairs) if pair.kind == kind]
-        bleu = score_tokens([references[place] for place in places], [tokens[place] for place in places]).corpus
-        cider = language.per_answer.get('CIDEr')
+        bleu, _ = score_bleu(*_part(tokens, places))
         scores[kind] = KindScores(
             questions=len(places),
             missing=sum(not answers[place] for place in places),
@@ -180,25 +206,28 @@ def _by_kind(
 
 
 def _drivelm(
-    pairs: Sequence[QAPair], answers: Sequence[str], frames: Mapping[str, DriveLMFrame], tokenizer: str
-) -> dict[str, object]:
+    pairs: Sequence[QAPair], answers: Sequence[str], tokens: Tokens, frames: Mapping[str, DriveLMFrame]
+) -> DriveLMReport:
     has_tags = any(pair.tags for pair in pairs)
-    tagged = list(pairs) if has_tags else challenge_questions(pairs, frames)
-    by_question = {(pair.sample_token, pair.question): answer for pair, answer in zip(pairs, answers, strict=True)}
-    scores = score_drivelm(tagged, [by_question[pair.sample_token, pair.question] for pair in tagged])
+    chosen = list(enumerate(pairs)) if has_tags else challenge_questions(pairs, frames)
+    scores = score_drivelm([pair for _, pair in chosen], [answers[place] for place, _ in chosen])
     language = None
     if scores.language:
-        texts = [[pair.answer] for pair, _ in scores.language], [answer for _, answer in scores.language]
-        language = language_score(score_tokens(*tokenized(*texts, tokenizer)).corpus)
-    return {
-        'tags': 'of the file' if has_tags else 'by the rule of extract_data.py, without multiple choice',
-        'questions': dict(scores.questions),
-        'gated': scores.gated,
-        'accuracy': scores.accuracy,
-        'match_f1': scores.match_f1,
-        'language': language,
-        'left_out': 'GPT score and total: they need a paid service',
-    }
+        places = [chosen[number][0] for number in scores.language]
+        language = language_score(score_tokens(*_part(tokens, places)).corpus)
+    return DriveLMReport(
+        tags='of the file' if has_tags else 'by the rule of extract_data.py, without multiple choice',
+        questions=dict(scores.questions),
+        gated=scores.gated,
+        accuracy=scores.accuracy,
+        match_f1=scores.match_f1,
+        language=language,
+    )
+
+
+def _part(tokens: Tokens, places: Sequence[int]) -> Tokens:
+    references, answers = tokens
+    return [references[place] for place in places], [answers[place] for place in places]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 
 from pycocoevalcap.meteor.meteor import Meteor
@@ -30,8 +31,9 @@ class MeteorProcess:
     ) -> None:
         process = self._scorer.meteor_p
         process.kill()
-        for stream in (process.stdout, process.stderr):
-            stream.close()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            with suppress(BrokenPipeError):  # what it has not read is of no use to anybody
+                stream.close()
         if self._scorer.lock.locked():  # left so by an error; its __del__ would wait for it for ever
             self._scorer.lock.release()
 

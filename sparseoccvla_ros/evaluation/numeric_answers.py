@@ -61,12 +61,13 @@ def type_of(pair: QAPair) -> str | None:
     """Which value the pair asks for, by the question's words and the reference answer's form; None if none of them.
 
     A count: 'how many', 'number of'. A distance: 'how far', 'distance', and a single number of metres. A position:
-    'where', 'position', 'coordinates', and a single (x, y).
+    'where', 'position', 'coordinates', and a single (x, y) that the question does not hold already.
     """
     positions, metres = positions_in_m(pair.answer), _METRES.findall(pair.answer)
+    told = positions_in_m(pair.question)
     if _COUNT_QUESTION.search(pair.question) and count_in(pair.answer) is not None:
         return COUNT
-    if _POSITION_QUESTION.search(pair.question) and len(positions) == 1 and not metres:
+    if _POSITION_QUESTION.search(pair.question) and len(positions) == 1 and not metres and positions[0] not in told:
         return POSITION
     if _DISTANCE_QUESTION.search(pair.question) and len(metres) == 1 and not positions:
         return None if _COMPARED.search(pair.answer) else DISTANCE

@@ -1,21 +1,21 @@
 """Several answers decoded together, one token of each at a time, over scene prefixes that they share.
 
-Only the projections and the feed-forward layers, which read all weights, see the answers as one batch; in attention each
-answer has the keys and values of its own scene and text. A scene's prefix is used where it lies: it is neither copied
-for an answer nor padded, and answers about one scene read it once together. What an answer has of its own, its tail
-(question and tokens so far), lies in a buffer for all answers.
+Only the projections and the feed-forward layers, which read all weights, see the answers as one batch; in attention
+each answer has the keys and values of its own scene and text. A scene's prefix is used where it lies: it is neither
+copied for an answer nor padded, and answers about one scene read it once together. What an answer has of its own, its
+tail (question and tokens so far), lies in a buffer for all answers.
 
-Letters: n answers, H key-value heads, G query heads per key-value head, d head width, P tokens of a prefix, T of a tail.
+Letters: n answers, H key-value heads, G query heads per key-value head, d head width, P tokens of a prefix, T of a
+tail.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, apply_rotary_pos_emb
 
 from sparseoccvla_ros.model.language import KeyValues, SceneLanguage
@@ -113,12 +113,10 @@ class AnswerBatch:
             raise ValueError(f'an answer has room for {full.capacity} tokens and holds them already')
         model = self._language.causal_lm.model
         device = model.embed_tokens.weight.device
-        lengths = torch.tensor([member.length for member in self._members], device=device)
-        prefixes = torch.tensor([member.prefix.length for member in self._members], device=device)
+        places = _Places(self._members, self._groups(), device)
         token_ids = torch.tensor([tokens[member] for member in self._members], device=device)
         hidden = model.embed_tokens(token_ids)[:, None]  # [n, 1, D]
-        rotation = model.rotary_emb(hidden, position_ids=(prefixes + lengths)[:, None])
-        places = _Places(self._groups(), lengths, prefixes)
+        rotation = model.rotary_emb(hidden, position_ids=(places.prefixes + places.lengths)[:, None])
         for index, layer in enumerate(model.layers):
             hidden = _layer(layer, hidden, rotation, self._tails[index], index, places)
         hidden = model.norm(hidden)[:, 0].float()
@@ -149,19 +147,25 @@ class AnswerBatch:
 
 
 class _Places:
-    """Where the keys and values of a step lie; the same for all layers."""
+    """Where the keys and values of a step lie; the same for all layers. Sizes are known without asking the device."""
 
-    def __init__(self, groups: list[tuple[KeyValues, list[int]]], lengths: Tensor, prefixes: Tensor) -> None:
+    def __init__(
+        self, members: Sequence[Member], groups: list[tuple[KeyValues, list[int]]], device: torch.device
+    ) -> None:
+        lengths = [member.length for member in members]
+        prefixes = [member.prefix.length for member in members]
         self.groups = groups
-        self.rows = torch.arange(len(lengths), device=lengths.device)
-        self.lengths = lengths
-        self.tail = int(lengths.max()) + 1  # the new tokens included
-        self.longest = int(prefixes.max())
-        prefix_ends = torch.arange(self.longest, device=lengths.device) >= prefixes[:, None]
-        tail_ends = torch.arange(self.tail, device=lengths.device) > lengths[:, None]
-        ends = torch.cat([prefix_ends, tail_ends], dim=1)
+        self.rows = torch.arange(len(members), device=device)
+        self.lengths = torch.tensor(lengths, device=device)
+        self.prefixes = torch.tensor(prefixes, device=device)
+        self.tail = max(lengths) + 1  # the new tokens included
+        self.longest = max(prefixes)
         #: Where a row has no key, bool [n, 1, 1, longest + tail]; None: nowhere.
-        self.absent = ends[:, None, None] if bool(ends.any()) else None
+        self.absent: Tensor | None = None
+        if len(set(lengths)) > 1 or len(set(prefixes)) > 1:
+            after_prefix = torch.arange(self.longest, device=device) >= self.prefixes[:, None]
+            after_tail = torch.arange(self.tail, device=device) > self.lengths[:, None]
+            self.absent = torch.cat([after_prefix, after_tail], dim=1)[:, None, None]
 
 
 def _layer(

@@ -11,7 +11,7 @@ from sparseoccvla_ros.model.config import Quantization
 
 
 def quantization_config(kind: Quantization, dtype: torch.dtype) -> BitsAndBytesConfig:
-    """transformers' settings. 4 bit: NormalFloat with quantized scales (QLoRA's), computed in ``dtype``; 8 bit: LLM.int8.
+    """transformers' settings. 4 bit: NormalFloat with quantized scales (QLoRA's), computed in ``dtype``. 8 bit: int8.
 
     Raises:
         ValueError: bitsandbytes is not installed, or there is no CUDA device for it.

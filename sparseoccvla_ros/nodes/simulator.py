@@ -68,7 +68,9 @@ class SimulatorNode(ManagedNode):
         self._phase = 'not begun'
         self._factor = 0.0
         self._command_told: Command | None = None
-        self._zero_s, self._told_ns = 0.0, 0
+        #: Steady time at which the world's time 0 is due; the first message sets it.
+        self._zero_s: float | None = None
+        self._told_ns = 0
 
     def configure(self) -> None:
         """Build the scene, the cameras, outputs and the input."""
@@ -180,11 +182,9 @@ class SimulatorNode(ManagedNode):
     def _drive(self) -> None:
         if not self._wait_until_heard():
             return
-        loop, factor = self._loop, self.parameters.real_time_factor
+        loop = self._loop
         self._phase, begun_s = 'driving', time.monotonic()
-        # steady time at which the world's time 0 is due
-        self._zero_s = begun_s + (PRE_ROLL_S / factor if factor else 0.0)
-        self._told_ns = 0
+        self._zero_s, self._told_ns = None, 0
         self._send(self._tf_static, self._messages.static_transforms(-PRE_ROLL_S))
         published_s, paused_s = -PRE_ROLL_S, 0.0
         while not self._stopping.is_set():
@@ -235,6 +235,8 @@ class SimulatorNode(ManagedNode):
         factor = self.parameters.real_time_factor
         if factor == 0.0:
             return
+        if self._zero_s is None:
+            self._zero_s = time.monotonic() - time_s / factor
         early_s = self._zero_s + time_s / factor - time.monotonic()
         if early_s > 0.0:
             self._stopping.wait(early_s)
@@ -271,7 +273,8 @@ class SimulatorNode(ManagedNode):
         while not self.active and not self._stopping.wait(WAIT_S):
             pass
         waited_s = time.monotonic() - begun_s
-        self._zero_s += waited_s
+        if self._zero_s is not None:
+            self._zero_s += waited_s
         return waited_s
 
     def _finish(self) -> None:

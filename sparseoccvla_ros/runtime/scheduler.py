@@ -49,9 +49,9 @@ class Scheduler:
     """Runs jobs on one thread of its own.
 
     Order: the urgent job, if one waits; else one step; else the idle job. A step is the beginning of one job or a round
-    of all that have begun. They alternate, so that new jobs begin soon and, however many come, the others go on. After an
-    urgent job one step is done before the next urgent one, so that scenes that come faster than they can be read do not
-    starve the answers; an urgent job therefore waits for one step at most.
+    of all that have begun. They alternate, so that new jobs begin soon and, however many come, the others go on. After
+    an urgent job one step is done before the next urgent one, so that scenes that come faster than they can be read do
+    not starve the answers; an urgent job therefore waits for one step at most.
 
     Args:
         name: of the thread.

@@ -29,9 +29,10 @@ class RigCamera:
 class LidarMount:
     """The roof LiDAR: where it sits and how it turns.
 
-    ``ego_from_lidar`` [4, 4], metres; the LiDAR's axes are nuScenes' (x right, y forward, z up). ``elevations_rad`` [beams]
-    ascending, in its frame; it turns clockwise by ``steps`` columns of them and ends each turn ``end_azimuth_rad`` to the
-    left of its y axis. Returns come from at most ``range_m``; ``range_noise_m`` is the standard deviation of a range.
+    ``ego_from_lidar`` [4, 4], metres; the LiDAR's axes are nuScenes' (x right, y forward, z up). ``elevations_rad``
+    [beams] ascending, in its frame; it turns clockwise by ``steps`` columns of them and ends each turn
+    ``end_azimuth_rad`` to the left of its y axis. Returns come from at most ``range_m``; ``range_noise_m`` is the
+    standard deviation of a range.
     """
 
     ego_from_lidar: np.ndarray

@@ -101,8 +101,10 @@ def build_stage(seed: int, index: int, duration_s: float, city_name: str | None 
     others = populate(rng, plan, city, (start, movements), gap_m, town_mps, trip_m)
     if manoeuvre is Manoeuvre.FOLLOW:
         others = _slowing_leader(rng, others, ego)
-    people = [*strollers(rng, plan, city, duration_s + WARM_UP_S), *crossers(rng, plan, city, duration_s + WARM_UP_S)]
-    bend = 'bending' if np.abs(ego.vehicle.trip.path.curvature_per_m).max() > 0.005 else 'straight'
+    # Of two who touch, the later is left out: those who cross matter more.
+    people = [*crossers(rng, plan, duration_s + WARM_UP_S), *strollers(rng, plan, city, duration_s + WARM_UP_S)]
+    near = np.arange(EGO_START_S_M, EGO_START_S_M + min(wishes.first_junction_m, 160.0), 2.0)
+    bend = 'bending' if np.abs(plan.streets[0].centreline.curvature_at(near)).max() > 0.003 else 'straight'
     lanes = plan.streets[0].lanes
     street = f'{bend} street, {lanes} lane{"s" * (lanes > 1)} each way'
     return Stage(
@@ -141,6 +143,8 @@ def _wishes(rng: np.random.Generator, manoeuvre: Manoeuvre, town_mps: float, dur
         route_m=12.0 * (duration_s + WARM_UP_S) + 60.0,
         red=manoeuvre in (Manoeuvre.RED_LIGHT, Manoeuvre.START),
         speed_mps=town_mps * 0.93,
+        wait_s=(11.0, 14.0) if manoeuvre is Manoeuvre.START else (8.0, 12.0),
+        island_m=rng.uniform(0.7, 1.2) if manoeuvre is Manoeuvre.NARROW else None,
     )
 
 

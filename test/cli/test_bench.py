@@ -1,13 +1,15 @@
 """``sparseoccvla bench`` as a user calls it, on small sizes."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from sparseoccvla_ros.cli.main import app
-from sparseoccvla_ros.evaluation import encoder_cost, loss_cost
+from sparseoccvla_ros.evaluation import encoder_cost, language_cost, loss_cost
 from sparseoccvla_ros.evaluation.encoder_cost import Cell
+from sparseoccvla_ros.evaluation.language_cost import LanguageCost
 
 
 def call(*arguments):
@@ -63,3 +65,26 @@ def test_the_median_of_three_runs_counts(monkeypatch):
     monkeypatch.setattr(loss_cost, 'time', SimpleNamespace(perf_counter=lambda: next(clock_s)))
     assert loss_cost.measure_loss(1) == [('it', 2000.0, 7.0)]
     assert len(runs) == 3
+
+
+def test_language_prints_a_column_of_each_size_and_writes_json(monkeypatch, tmp_path):
+    def measure(size, *, repeats, scenes, threads):
+        assert (repeats, scenes, threads) == (2, 9, 1)
+        return LanguageCost(size, 300, 314, 40.0, 5.0, 100.0, 250.0, 200.0, 8.0, 30.0, 40.0, 35.0, 52.0, 2.5)
+
+    monkeypatch.setattr(language_cost, 'measure', measure)
+    figures = tmp_path / 'figures.json'
+    sizes = ['--size', 'tiny', '--size', 'middle']
+    result = call('language', *sizes, '--repeats', '2', '--scenes', '9', '--json', str(figures))
+    assert result.exit_code == 0, result.output
+    assert '| earlier by | 8.0x | 8.0x |' in result.stdout
+    assert '| faster at once (one scene) by | 2.5x | 2.5x |' in result.stdout
+    assert '| p99 less one round, over the p99 alone | 1.10 | 1.10 |' in result.stdout
+    assert [cost['size'] for cost in json.loads(figures.read_text())] == ['tiny', 'middle']
+
+
+def test_language_of_an_unknown_size_is_refused_in_one_line():
+    result = call('language', '--size', 'huge')
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line == "error: size is 'huge'; expected tiny or middle"

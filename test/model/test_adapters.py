@@ -4,7 +4,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from sparseoccvla_ros.model.adapters import adapter_names, switch_adapter
+from sparseoccvla_ros.model.adapters import adapter_names, switch_adapter, train_adapters_only
 from sparseoccvla_ros.model.config import load_model_config
 from sparseoccvla_ros.model.language import new_llm
 
@@ -104,3 +104,37 @@ def test_what_is_no_adapter_is_refused(tmp_path):
         switch_adapter(small_llm(), 'default', tmp_path / 'cut')
     with pytest.raises(FileNotFoundError, match='no folder'):
         adapter_names(tmp_path / 'nowhere')
+
+
+def trained_names(llm):
+    return {name for name, parameter in llm.named_parameters() if parameter.requires_grad}
+
+
+def test_training_changes_the_active_adapter_alone(tmp_path):
+    lora = {'rank': 2, 'alpha': 4, 'dropout': 0.0, 'targets': ['q_proj', 'up_proj']}
+    own = small_llm(**{'language.lora': lora})
+    for parameter in own.parameters():
+        parameter.requires_grad_()
+    train_adapters_only(own)
+    names = trained_names(own)
+    assert len(names) == 2 * 2 * 2  # A and B of two layers in each of two blocks
+    assert all('.lora_' in name and '.default.' in name for name in names)
+    before = {name: parameter.detach().clone() for name, parameter in own.named_parameters()}
+    optimizer = torch.optim.SGD([parameter for parameter in own.parameters() if parameter.requires_grad], lr=1.0)
+    for _ in range(2):  # in the first step only B has a gradient: it is zero before
+        own(input_ids=torch.arange(1, 12)[None]).logits.square().sum().backward()
+        optimizer.step()
+    changed = {name for name, parameter in own.named_parameters() if not torch.equal(parameter, before[name])}
+    assert changed == names
+
+    save_adapter(tmp_path / 'night')
+    switched = switch_adapter(own, 'night', tmp_path / 'night')
+    train_adapters_only(switched)
+    assert trained_names(switched)
+    assert all('.night.' in name for name in trained_names(switched))
+
+
+def test_without_adapters_nothing_of_the_language_model_is_trained():
+    llm = small_llm()
+    train_adapters_only(llm)
+    assert not trained_names(llm)

@@ -76,9 +76,7 @@ def test_prefix_holds_text_then_queries_then_globals(language, scene):
         prompt = language.scene_prompt(features, positions_m)
         tokens, global_tokens = language.connector(features, positions_m)
         moved = language.scene_prompt(features, positions_m + 1.0).embeddings
-        singles = [
-            language.scene_prompt(features[b : b + 1], positions_m[b : b + 1]).embeddings for b in range(2)
-        ]
+        singles = [language.scene_prompt(features[b : b + 1], positions_m[b : b + 1]).embeddings for b in range(2)]
     embeddings, occupancy = prompt.embeddings, prompt.occupancy
     assert (occupancy.stop - occupancy.start, embeddings.shape[1] - occupancy.stop) == (30, 1)
     torch.testing.assert_close(embeddings[:, occupancy], tokens)

@@ -11,6 +11,7 @@ from sparseoccvla_ros.model.vla import build_language
 
 ORDERS = ('as_produced', 'space_filling', 'distance')
 ATTENTIONS = ('causal', 'bidirectional')
+CASES = list(itertools.product(ORDERS, ATTENTIONS))
 QUESTIONS = ('What do you see?', 'Is it safe to turn left in 12.5 s?', 'x', 'How many cars are within 20 m of the ego?')
 
 
@@ -31,7 +32,7 @@ def scene():
     return torch.randn(3, 30, 32, generator=generator), 20 * torch.randn(3, 30, 3, generator=generator)
 
 
-@pytest.mark.parametrize(('order', 'attention'), itertools.product(ORDERS, ATTENTIONS))
+@pytest.mark.parametrize(('order', 'attention'), CASES)
 @torch.no_grad()
 def test_questions_on_the_shared_prefix_equal_the_full_prompt(build, scene, order, attention):
     language = build(token_order=order, prefix_attention=attention)
@@ -50,7 +51,7 @@ def test_questions_on_the_shared_prefix_equal_the_full_prompt(build, scene, orde
             tokens = tokens + new
 
 
-@pytest.mark.parametrize(('order', 'attention'), itertools.product(ORDERS, ATTENTIONS))
+@pytest.mark.parametrize(('order', 'attention'), CASES)
 @torch.no_grad()
 def test_a_batch_of_scenes_equals_single_scenes(build, scene, order, attention):
     language = build(token_order=order, prefix_attention=attention)
@@ -104,14 +105,14 @@ def test_bidirectional_tokens_see_later_ones_and_text_does_not(build, scene):
 
 
 @torch.no_grad()
-def test_unordered_tokens_are_a_set_but_for_their_places(build, scene):
-    """Bidirectional attention in one layer: the position in the sequence is all that tells the order."""
+def test_the_last_visual_token_sees_all_of_them_either_way(build, scene):
+    """In one layer, where what it sees does not depend on what the others saw."""
     causal, both = (build(prefix_attention=attention, layers=1) for attention in ATTENTIONS)
     features, positions_m = scene[0][:1], scene[1][:1]
     prompt = both.scene_prompt(features, positions_m)
     torch.testing.assert_close(
         causal.read_scene(prompt)[0][:, -1], both.read_scene(prompt)[0][:, -1], rtol=0, atol=1e-5
-    )  # the last token sees all of them either way
+    )
     assert (causal.read_scene(prompt)[0] - both.read_scene(prompt)[0]).abs().max() > 1e-4
 
 

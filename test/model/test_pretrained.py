@@ -1,6 +1,8 @@
 """Pretrained parts from local folders: used where named, refused where they do not fit."""
 
 import dataclasses
+import importlib.util
+import json
 
 import pytest
 import torch
@@ -8,7 +10,10 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM, ResNetForImageClassification
 
 from sparseoccvla_ros.model.backbone import resnet_config
+from sparseoccvla_ros.model.checkpoint import save_checkpoint
+from sparseoccvla_ros.model.config import LanguageConfig
 from sparseoccvla_ros.model.language import llama_config
+from sparseoccvla_ros.model.quantization import quantization_config
 from sparseoccvla_ros.model.vla import build_language, build_perception
 
 
@@ -68,3 +73,63 @@ def test_language_model_that_does_not_fit(llama):
     drop_weight(folder, 'layers.1.mlp.up_proj')
     with pytest.raises(ValueError, match=r'lacks weights: model\.layers\.1\.mlp\.up_proj\.weight'):
         build_language(named, weights=None)
+
+
+def with_language(config, **changes):
+    return dataclasses.replace(config, language=dataclasses.replace(config.language, **changes))
+
+
+def test_in_bf16(llama):
+    _, named, _ = llama
+    language = build_language(dataclasses.replace(named, precision='bf16'), weights=None)
+    assert {parameter.dtype for parameter in language.causal_lm.parameters()} == {torch.bfloat16}
+
+
+def test_a_model_of_another_family_is_refused(llama):
+    """Qwen2 has the same names but biases too: read as a Llama it would lose them."""
+    _, named, folder = llama
+    values = json.loads((folder / 'config.json').read_text())
+    (folder / 'config.json').write_text(json.dumps({**values, 'model_type': 'qwen2'}))
+    with pytest.raises(ValueError, match='model_type: configured llama, found qwen2'):
+        build_language(named, weights=None)
+
+
+def test_weights_without_a_place_are_refused(llama):
+    _, named, folder = llama
+    tensors = load_file(folder / 'model.safetensors')
+    tensors['model.layers.0.self_attn.q_proj.bias'] = torch.zeros(64)
+    save_file(tensors, folder / 'model.safetensors', metadata={'format': 'pt'})
+    with pytest.raises(ValueError, match=r'weights without a place: model\.layers\.0\.self_attn\.q_proj\.bias'):
+        build_language(named, weights=None)
+
+
+def test_quantization_needs_a_pretrained_model():
+    with pytest.raises(ValueError, match=r'quantization is 4bit; it needs language\.pretrained'):
+        LanguageConfig(quantization='4bit')
+
+
+def test_quantization_says_what_is_missing(llama, monkeypatch):
+    _, named, _ = llama
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(ValueError, match='quantization is 8bit; it needs bitsandbytes'):
+        build_language(with_language(named, quantization='8bit'), weights=None)
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: object())
+    with pytest.raises(ValueError, match='quantization is 4bit; it needs a CUDA device'):
+        build_language(with_language(named, quantization='4bit'), weights=None)
+
+
+def test_quantization_settings(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: object())
+    four = quantization_config('4bit', torch.bfloat16)
+    assert (four.load_in_4bit, four.load_in_8bit) == (True, False)
+    assert (four.bnb_4bit_compute_dtype, four.bnb_4bit_quant_type) == (torch.bfloat16, 'nf4')
+    assert quantization_config('8bit', torch.bfloat16).load_in_8bit
+
+
+def test_a_checkpoint_cannot_be_quantized(llama, tmp_path):
+    _, named, _ = llama
+    save_checkpoint(tmp_path / 'saved', {'language': build_language(named, weights=None)}, named)
+    with pytest.raises(ValueError, match='only pretrained weights can be quantized, not those of a checkpoint'):
+        build_language(with_language(named, quantization='4bit'), weights=tmp_path / 'saved')

@@ -1,12 +1,17 @@
 """The reasoning engine over the real tiny model: exactness of the shared prefix, order of work, and every refusal."""
 
+import resource
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
+from sparseoccvla_ros.model.language import new_llm
+from sparseoccvla_ros.model.vla import build_language
 from sparseoccvla_ros.runtime.decoding import AllowedTokens
 from sparseoccvla_ros.runtime.questions import Question, QuestionLimits
 from sparseoccvla_ros.runtime.reasoning import ReasoningEngine
@@ -112,6 +117,12 @@ def read(engine, queries):
     return results[0]
 
 
+def resident_mib():
+    """Memory of this process."""
+    pages = int(Path('/proc/self/statm').read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
 def ask(engine, text='What is ahead?', **fields):
     answer = engine.ask(Question(text, **fields)).wait(WAIT_S)
     assert answer is not None
@@ -192,6 +203,98 @@ def test_answers_that_run_at_once_do_not_touch_each_other(engine, model, config)
     assert len(set(alone)) == 3
     assert model.runs[0] == model.runs[2] == ROUND != model.runs[1]  # the second began between rounds
     assert model.runs.count(ROUND) < 2 * 8  # three answers of eight tokens: two of them together
+
+
+def test_cancelling_one_answer_leaves_the_others_alone(engine, model, config):
+    """Two decode together; one is cancelled, a third takes its place: each text is the one it has alone."""
+    for stamp_ns in (S1, S2):
+        read(engine, scene(stamp_ns, config))
+    stays = Question('Is it free?', stamp_ns=S2, max_tokens=24)
+    comes = Question('How many cars are there?', stamp_ns=S1, max_tokens=12)
+    alone = [engine.ask(question).wait(WAIT_S) for question in (stays, comes)]
+    hold = Hold()
+    model.during = hold
+    goes = engine.ask(
+        Question('What is ahead?', stamp_ns=S1, max_tokens=300),
+        on_text=lambda text, count: count > 5 and goes.cancel(),
+    )
+    hold.wait()
+    pending = [engine.ask(question) for question in (stays, comes)]
+    hold.released.set()
+    together = [one.wait(WAIT_S) for one in pending]
+    assert goes.wait(WAIT_S).message == 'cancelled'
+    assert 5 < goes.wait().generated_tokens < 12
+    for one, other in zip(together, alone, strict=True):
+        assert (one.answer, one.generated_tokens) == (other.answer, other.generated_tokens)
+    assert not engine.counts
+
+
+def test_a_scene_waits_for_one_round_at_most_with_answers_running(engine, model, config):
+    read(engine, scene(S1, config))
+    pending = [engine.ask(Question(text, max_tokens=60)) for text in ('What is ahead?', 'Is it free?')]
+    hold = Hold()
+    model.during = hold
+    hold.wait()
+    results = []
+    engine.submit_scene(scene(S2, config), results.append)
+    model.runs.clear()
+    model.during = lambda new_tokens: None
+    hold.released.set()
+    assert all(one.wait(WAIT_S).success for one in pending)
+    assert results[0].failure == ''
+    assert model.runs[0] == (engine.prefix_tokens, 0)  # nothing between the step at work and the scene
+
+
+def test_an_adapter_that_is_taken_off_leaves_the_old_answers(config, cpu, tmp_path):
+    """Greedy and sampled answers, about the newest scene."""
+    adapted = get_peft_model(
+        new_llm(config.language), LoraConfig(r=4, target_modules=['q_proj', 'down_proj'], task_type='CAUSAL_LM')
+    )
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if 'lora_' in name:
+                parameter.normal_(0.0, 0.5)
+    adapted.save_pretrained(tmp_path)
+    engine = ReasoningEngine(build_language(config, weights=None), config, cpu)
+
+    def answers():
+        asked = [engine.ask(Question('What is ahead?', max_tokens=8, temperature=t, seed=3)) for t in (0.0, 1.0)]
+        return [pending.wait(WAIT_S).answer for pending in asked]
+
+    def switch(name, folder):
+        done, told = threading.Event(), []
+        engine.set_adapter(name, folder, lambda refusal: (told.append(refusal), done.set()))
+        assert done.wait(WAIT_S)
+        assert told == ['']
+
+    try:
+        read(engine, scene(S1, config))
+        plain = answers()
+        switch('night', tmp_path)
+        assert all(one != other for one, other in zip(answers(), plain, strict=True))
+        switch('', None)
+        assert answers() == plain
+    finally:
+        engine.close()
+
+
+def test_memory_is_flat_over_200_questions(engine, config):
+    """Scenes come and go, answers of several lengths: a leaked prefix alone would be 2.5 MiB."""
+
+    def ask_some(count):
+        for number in range(count):
+            if number % 10 == 0:
+                read(engine, scene(S1 + number, config))
+            pending = [engine.ask(Question(f'What is {number}?', max_tokens=2 + number % 5)) for _ in range(2)]
+            assert all(one.wait(WAIT_S).success for one in pending)
+
+    ask_some(20)
+    before_mib = resident_mib()
+    ask_some(100)
+    assert resident_mib() - before_mib < 24
+    assert engine._answers.batch.nbytes == 0
+    assert len(engine.kept_scenes) == 2
 
 
 def test_seed_and_temperature(engine, config):

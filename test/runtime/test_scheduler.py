@@ -42,7 +42,7 @@ class Scene:
 
 
 class Answer:
-    """A job of some steps, the beginning included; ``at`` maps a step to what is done in it (on the worker's thread)."""
+    """A job of some steps, the beginning included; ``at``: a step to what is done in it, on the worker's thread."""
 
     def __init__(self, log, name, steps, at=None):
         self.log, self.name, self.steps, self.at = log, name, steps, at or {}

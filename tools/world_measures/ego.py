@@ -130,5 +130,5 @@ def manoeuvres_of(track: Track, motion: Motion) -> Manoeuvres:
     stands = np.abs(motion.speed_mps) < STANDING_MPS
     edges = np.flatnonzero(np.diff(np.concatenate([[0], stands.astype(int), [0]])))
     steps_s = np.diff(track.time_s)
-    pauses = [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if steps_s[a:b].sum() > 0.0]
+    pauses = [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if steps_s[a:b].sum() > STOP_S]
     return Manoeuvres(left, right, any(a > 0 for a, _ in pauses), any(b < len(stands) for _, b in pauses), bool(pauses))

@@ -57,7 +57,7 @@ class KeyObject:
 
 @dataclass(frozen=True)
 class DriveLMFrame:
-    """A keyframe. ``image_paths`` are by camera as in the file (``../nuscenes/samples/...``), see :func:`image_file`."""
+    """A keyframe. ``image_paths`` are by camera, as in the file (``../nuscenes/samples/...``): :func:`image_file`."""
 
     sample_token: str
     scene_token: str

@@ -1,9 +1,9 @@
 """Ray casting of convex solids, in numpy, for cameras and for the LiDAR alike.
 
-Along the rays of a grid (``rays.py``) every plane has an inverse multiple 1/t that is the sum of a term of the row and one
-of the column. A ray enters a convex solid where the least 1/t of the planes that face the sensor is still greater than
-those of all others, so a solid costs one outer sum per plane, inside its window only, and next to nothing when what was
-drawn before covers it. Distances are exact to rounding; there are no meshes and no clipping of polygons.
+Along the rays of a grid (``rays.py``) every plane has an inverse multiple 1/t that is the sum of a term of the row and
+one of the column. A ray enters a convex solid where the least 1/t of the planes that face the sensor is still greater
+than those of all others, so a solid costs one outer sum per plane, inside its window only, and next to nothing when
+what was drawn before covers it. Distances are exact to rounding; there are no meshes and no clipping of polygons.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ SKY, GROUND = -2, -1
 class Hits:
     """First thing that each ray meets, all [H, W].
 
-    ``inverse_depth`` is 1/t in 1/m (0: sky); ``solid`` index into the caster's solids (``GROUND``, ``SKY``); ``face`` index of
-    the solid's plane. ``full_px`` [things]: rays that each annotated thing would stop if nothing stood before it.
+    ``inverse_depth`` is 1/t in 1/m (0: sky); ``solid`` index into the caster's solids (``GROUND``, ``SKY``); ``face``
+    index of the solid's plane. ``full_px`` [things]: rays that each annotated thing would stop if nothing stood before
+    it.
     """
 
     inverse_depth: np.ndarray
@@ -115,8 +116,8 @@ class Caster:
 class _View:
     """The windows in which solids may be seen, front to back.
 
-    ``parts`` rows and columns of each window, ``solid`` its solid's index in the caster, ``highest`` an upper bound of 1/t;
-    ``by_thing`` pairs (index of the thing, numbers of its windows), nearest thing first.
+    ``parts`` rows and columns of each window, ``solid`` its solid's index in the caster, ``highest`` an upper bound of
+    1/t; ``by_thing`` pairs (index of the thing, numbers of its windows), nearest thing first.
     """
 
     def __init__(
@@ -130,7 +131,8 @@ class _View:
         planes: np.ndarray,
     ) -> None:
         self._rows, self._columns = rays.rows.T.copy(), rays.columns.T.copy()
-        # Along a ray, 1/t of a plane is its normal over its offset times the ray; those that face the sensor come first.
+        # Along a ray, 1/t of a plane is its normal over its offset times the ray; those that face the sensor come
+        # first.
         offsets_m = np.where(np.abs(offsets_m) < 1e-9, 1e-9, offsets_m)
         face = np.argsort(offsets_m > 0.0, axis=1, kind='stable')
         self._planes = np.take_along_axis(normals / offsets_m[..., None], face[..., None], axis=1)

@@ -1,7 +1,8 @@
 """The simulated LIDAR_TOP: one turn of 32 beams over the same geometry that the cameras see.
 
-What is simpler than on the real car: all rays of a turn are cast at the time at which it ends, as if it were motion-compensated
-exactly; the ego's own body returns nothing; a ray has no width and one return. Glass and mirrors lose a share of the rays.
+What is simpler than on the real car: all rays of a turn are cast at the time at which it ends, as if it were
+motion-compensated exactly; the ego's own body returns nothing; a ray has no width and one return. Glass and mirrors
+lose a share of the rays.
 """
 
 from __future__ import annotations
@@ -61,9 +62,9 @@ CLEAR_AIR_M = 450.0
 class LidarScan:
     """One turn, returns only, in the order of firing: column by column clockwise, in each the lowest beam first.
 
-    ``points`` float32 [N, 5], the rows of a nuScenes ``.pcd.bin``: x, y, z in metres in the LiDAR's frame, intensity 0..255,
-    ring 0 (lowest) to 31. ``label`` uint8 [N] Occ3D classes; ``thing`` int32 [N] index into the scene's things, -1 on the
-    ground; ``solid`` int32 [N] and ``face`` int8 [N] as in ``caster.Hits``.
+    ``points`` float32 [N, 5], the rows of a nuScenes ``.pcd.bin``: x, y, z in metres in the LiDAR's frame, intensity
+    0..255, ring 0 (lowest) to 31. ``label`` uint8 [N] Occ3D classes; ``thing`` int32 [N] index into the scene's
+    things, -1 on the ground; ``solid`` int32 [N] and ``face`` int8 [N] as in ``caster.Hits``.
     """
 
     points: np.ndarray

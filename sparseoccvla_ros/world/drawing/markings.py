@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sparseoccvla_ros.world.drawing.paint import line_cover
-from sparseoccvla_ros.world.streets.plan import Plan
+from sparseoccvla_ros.world.streets.plan import Nearby
 from sparseoccvla_ros.world.streets.street import Ground, Street
 
 DASH_M, DASH_PITCH_M = 3.0, 9.0
@@ -25,12 +26,16 @@ class Markings:
     cycle: np.ndarray
 
 
-def markings_at(plan: Plan, ground: np.ndarray, x_m: np.ndarray, y_m: np.ndarray, footprint_m: np.ndarray) -> Markings:
-    """Markings of world points [N] whose :class:`Ground` [N] is known; ``footprint_m`` [N] is a pixel's width there."""
+def markings_of(nearby: Sequence[Nearby], ground: np.ndarray, footprint_m: np.ndarray) -> Markings:
+    """Markings of points [N] that lie near streets and whose :class:`Ground` [N] is known.
+
+    ``footprint_m`` [N] is a pixel's width there.
+    """
     result = Markings(
-        np.zeros(len(x_m), dtype=np.float32), np.zeros(len(x_m), dtype=np.float32), np.zeros(len(x_m), dtype=bool)
+        np.zeros(len(ground), dtype=np.float32), np.zeros(len(ground), dtype=np.float32), np.zeros(len(ground), dtype=bool)
     )
-    for street, index, s_m, d_m in plan.near(x_m, y_m):
+    for part in nearby:
+        street, index, s_m, d_m = part.street, part.index, part.s_m, part.d_m
         inside = (s_m > 0.0) & (s_m < street.centreline.length_m) & (np.abs(d_m) < street.kerb_m + KERB_M + 0.2)
         index, s_m, d_m = index[inside], s_m[inside], d_m[inside]
         kind, size = ground[index], footprint_m[index]

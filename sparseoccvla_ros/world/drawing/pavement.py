@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparseoccvla_ros.world.city import City
-from sparseoccvla_ros.world.drawing.markings import markings_at
+from sparseoccvla_ros.world.drawing.markings import markings_of
 from sparseoccvla_ros.world.drawing.paint import WHITE, every, fade, hash01, mix, sample, settle
 from sparseoccvla_ros.world.streets.plan import Plan
 from sparseoccvla_ros.world.streets.street import Ground
@@ -34,9 +34,10 @@ def paint_ground(
     Returns:
         RGB 0..1 [N, 3] float32 and ``Ground`` [N] uint8.
     """
-    ground = plan.ground_at(x_m, y_m)
+    nearby = plan.near(x_m, y_m)
+    ground = plan.ground_of(nearby, x_m, y_m)
     base = ground_albedo(city, noise, ground, x_m, y_m, footprint_m)
-    markings = markings_at(plan, ground, x_m, y_m, footprint_m)
+    markings = markings_of(nearby, ground, footprint_m)
     base = mix(base, base * np.float32((1.25, 0.85, 0.8)), markings.cycle * np.float32(0.8))
     base = mix(base, KERB_STONE, markings.kerb)
     scale = len(noise) / NOISE_PERIOD_M

@@ -1,7 +1,7 @@
 """Grids of rays: a camera's and a turning LiDAR's.
 
-In the sensor's frame the ray of row r and column c is ``columns[c] + rows[r]``; a point on it is told by its multiple t of
-that vector: for a camera its depth, for the LiDAR its horizontal distance.
+In the sensor's frame the ray of row r and column c is ``columns[c] + rows[r]``; a point on it is told by its multiple
+t of that vector: for a camera its depth, for the LiDAR its horizontal distance.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class PinholeRays(Rays):
 class TurningRays(Rays):
     """Those of a sensor that turns about its z axis.
 
-    ``steps`` columns make a full turn counter-clockwise from ``start_rad`` (0: the x axis); rows have the given ascending
-    elevations [H], radians.
+    ``steps`` columns make a full turn counter-clockwise from ``start_rad`` (0: the x axis); rows have the given
+    ascending elevations [H], radians.
     """
 
     def __init__(self, start_rad: float, steps: int, elevation_rad: np.ndarray, far_m: float) -> None:
@@ -161,7 +161,7 @@ class TurningRays(Rays):
 
 
 def _slopes(points_m: np.ndarray, use: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest (x / z, y / z), each [S, 2], of the marked ones among points [S, V, 3]; inf, -inf without any."""
+    """Least and greatest (x / z, y / z), each [S, 2], of the marked points of [S, V, 3]; inf, -inf without any."""
     slope = points_m[..., :2] / np.where(use, points_m[..., 2], 1.0)[..., None]
     low = np.where(use[..., None], slope, np.inf).min(axis=1)
     return low, np.where(use[..., None], slope, -np.inf).max(axis=1)

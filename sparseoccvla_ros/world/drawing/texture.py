@@ -91,7 +91,7 @@ class Painter:
         self._table = table
         self._noise = noise_tile(256)
         still = np.array([thing.still for thing in scene.things], dtype=bool)
-        self._driven = still
+        self._driven = ~still
         self._overcast = max(self._look.sun) == 0.0
         towards_light = np.array((0.0, 0.0, 1.0)) if self._overcast else self._look.towards_sun
         blur_m = 0.9 if self._overcast else 0.3

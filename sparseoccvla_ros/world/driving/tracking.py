@@ -23,6 +23,8 @@ SPEED_GAIN, DISTANCE_GAIN = 2.0, 1.0
 #: A car that is farther behind than this does not hurry more.
 LARGEST_LAG_M = 3.0
 RESAMPLED_HZ = 10.0
+#: Points of the path nearer to each other have no direction that means anything.
+LINE_STEP_M = 0.02
 #: A plan that is shorter stands still: its direction is its first heading.
 SHORTEST_M = 0.05
 
@@ -32,8 +34,8 @@ class DrivePlan:
     """A planned trajectory in the world.
 
     ``stamp_s`` is the time it starts from. By time, [N]: ``times_s`` after the stamp, ``along_m`` arc length,
-    ``speed_mps``, ``accel_mps2``. By place: ``line_m`` [M, 2] the path without repeated points, ``line_along_m`` [M] its
-    arc length, and ``end_heading_rad``, in which it goes on beyond its end.
+    ``speed_mps``, ``accel_mps2``. By place: ``line_m`` [M, 2] the path without repeated points, ``line_along_m`` [M]
+    its arc length, and ``end_heading_rad``, in which it goes on beyond its end.
     """
 
     stamp_s: float
@@ -77,9 +79,11 @@ class DrivePlan:
         flat = np.column_stack([smooth.positions_m, np.zeros(len(smooth))])
         points = transform_points(world_from_frame, flat)[:, :2]
         turned = yaw_of(world_from_frame)
-        steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
-        along = np.concatenate([[0.0], np.cumsum(steps)])
-        keep = np.concatenate([[True], np.diff(np.floor(along / 0.02)) > 0])
+        # Forwards only: where a plan rolls back, or the curve through its points swings past its end, one waits.
+        middle = turned + 0.5 * (smooth.heading_rad[1:] + smooth.heading_rad[:-1])
+        forward = (np.diff(points, axis=0) * np.column_stack([np.cos(middle), np.sin(middle)])).sum(axis=1)
+        along = np.maximum.accumulate(np.concatenate([[0.0], np.cumsum(forward)]))
+        keep = np.concatenate([[True], np.diff(np.floor(along / LINE_STEP_M)) > 0])
         line, line_along, end = points[keep], along[keep], float(smooth.heading_rad[-1]) + turned
         if along[-1] < SHORTEST_M:
             first = float(smooth.heading_rad[0]) + turned

@@ -6,6 +6,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -43,11 +44,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _typed(kind: Any, value: Any) -> Any:
     """A value in the types of JSON as the type that an annotation names."""
     if is_dataclass(kind):
-        hints = get_type_hints(kind)
-        return kind(**{field.name: _typed(hints[field.name], value[field.name]) for field in fields(kind)})
+        return kind(**{name: _typed(hint, value[name]) for name, hint in _hints(kind).items()})
     if kind is np.ndarray:
         return np.array(value['values'], dtype=np.float64).reshape(value['shape'])
     origin, inner = get_origin(kind), get_args(kind)

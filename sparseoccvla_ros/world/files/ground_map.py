@@ -14,7 +14,7 @@ MAP_M_PER_PX = 0.1
 #: The map reaches this far beyond the ego's way, as far as boxes do.
 MARGIN_M = 75.0
 #: Pixels along a side of the squares that are looked at first; only those that differ from a neighbour are looked at
-#: pixel by pixel, which no kerb, and nothing wider than such a square, escapes.
+#: pixel by pixel. Nothing wider than such a square escapes; of pointed ends, the tip may.
 SQUARE_PX = 8
 DRIVEABLE = CLASS_NAMES.index('driveable_surface')
 

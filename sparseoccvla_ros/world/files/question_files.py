@@ -51,32 +51,35 @@ class SceneQuestions:
         """The inverse of ``to_json``."""
         document = json.loads(text)
         return SceneQuestions(
-            tuple(facts_from_json(item) for item in document['facts']),
-            tuple(Pair.from_json(item) for item in document['pairs']),
-            document['image_paths'],
+            tuple(facts_from_json(item) for item in document['facts']), _pairs(document), document['image_paths']
         )
 
 
-def write_questions(root: Path, scenes: int, seed: int, read: Callable[[int], SceneQuestions]) -> int:
+def write_questions(root: Path, scenes: int, seed: int, read: Callable[[int], str]) -> int:
     """Choose questions among those of all scenes and write them below ``root``; returns their number.
 
     Args:
-        root: folder of the data set: gets ``questions/omnidrive/<kind of file>/<split>/<sample token>.json`` and
-            ``questions/drivelm/<split>.json``.
+        root: folder of the data set: gets ``questions/omnidrive/<kind of file>/<split>/<sample token>.json``,
+            ``questions/drivelm/<split>.json``, and ``questions/pairs/<split>.jsonl`` with what those forms have no place
+            for (kind, template, wording, key), a pair a line.
         scenes: their number.
         seed: of the data set.
-        read: gives what may be asked about scene ``index``; called twice for each, in order.
+        read: gives the text of ``SceneQuestions.to_json`` of scene ``index``; called twice for each, in order.
     """
     chosen: dict[int, list[Pair]] = {index: [] for index in range(scenes)}
-    for pair in select((read(index).pairs for index in range(scenes)), seed):
+    for pair in select((_pairs(json.loads(read(index))) for index in range(scenes)), seed):
         chosen[pair.scene_index].append(pair)
     omnidrive, drivelm = root / 'questions' / 'omnidrive', root / 'questions' / 'drivelm'
-    drivelm.mkdir(parents=True, exist_ok=True)
+    lines = root / 'questions' / 'pairs'
+    for folder in (drivelm, lines):
+        folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         documents = {split: stack.enter_context((drivelm / f'{split}.json').open('w')) for split in SPLITS}
+        plain = {split: stack.enter_context((lines / f'{split}.jsonl').open('w')) for split in SPLITS}
         separators = dict.fromkeys(SPLITS, '{\n')
         for index, pairs in chosen.items():
-            split, questions = split_of(index), read(index)
+            split, questions = split_of(index), SceneQuestions.from_json(read(index))
+            plain[split].writelines(json.dumps(pair.to_json()) + '\n' for pair in pairs)
             for name, document in omnidrive_files(pairs).items():
                 _write(omnidrive / name, document)
             for token, document in drivelm_document(pairs, questions.facts, questions.image_paths).items():
@@ -93,6 +96,10 @@ def write_splits(root: Path, scene_names: Iterable[str]) -> None:
     for index, name in enumerate(scene_names):
         splits[split_of(index)].append(name)
     _write(root / 'splits.json', splits)
+
+
+def _pairs(document: dict[str, Any]) -> tuple[Pair, ...]:
+    return tuple(Pair.from_json(item) for item in document['pairs'])
 
 
 def _write(path: Path, document: Any) -> None:

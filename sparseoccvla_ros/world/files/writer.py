@@ -17,7 +17,7 @@ from sparseoccvla_ros.resources import share_path
 from sparseoccvla_ros.world.files.names import SceneNames
 from sparseoccvla_ros.world.files.partial import Partial, write_whole
 from sparseoccvla_ros.world.files.pool import make_scenes
-from sparseoccvla_ros.world.files.question_files import SceneQuestions, write_questions, write_splits
+from sparseoccvla_ros.world.files.question_files import write_questions, write_splits
 from sparseoccvla_ros.world.files.request import KEYFRAME_HZ, RIG, WorldRequest, parse_city, parse_size
 from sparseoccvla_ros.world.files.scene_writer import SceneWriter
 from sparseoccvla_ros.world.files.tables import TABLES, VERSION, Row, shared_rows
@@ -77,7 +77,7 @@ def write_world(
             unfinished.data,
             request.scenes,
             request.seed,
-            lambda index: SceneQuestions.from_json(unfinished.questions_path(index).read_text()),
+            lambda index: unfinished.questions_path(index).read_text(),
         )
         write_splits(unfinished.data, names)
         unfinished.complete()
@@ -115,7 +115,7 @@ def _write_scene(unfinished: Partial, request: WorldRequest, index: int, on_keyf
 
 
 def _write_tables(unfinished: Partial, request: WorldRequest, cameras: list[str]) -> tuple[int, int, list[str]]:
-    """Put the scenes' rows together, one in memory at a time; returns numbers of images and boxes, and scenes' names."""
+    """Put the scenes' rows together, one in memory at a time; returns counts of images and boxes, and scene names."""
     images = boxes = 0
     names: list[str] = []
     with ExitStack() as stack:

@@ -1,12 +1,11 @@
 """How exactly images, LiDAR, boxes and occupancy labels of one moment agree.
 
-Each figure compares two things that are computed apart: what camera rays see with the voxels they cross, LiDAR points with
-rendered depths, LiDAR points with the boxes of what they lie on.
+Each figure compares two things that are computed apart: what camera rays see with the voxels they cross, LiDAR points
+with rendered depths, LiDAR points with the boxes of what they lie on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,10 +28,11 @@ EDGE_DEPTH_SHARE = 0.1
 class Agreement:
     """Figures of one moment or, added up, of several.
 
-    ``rays``, ``rays_agreeing``: camera rays that end within ``REACH_M`` and not on a silhouette edge, and those of them that see the
-    label of the first occupied voxel. ``depth_points``, ``depth_error_m``: LiDAR points on a face that all four pixels around
-    them show, and their greatest distance along the optical axis from the depth rendered there. ``box_points``,
-    ``box_overshoot_m``: LiDAR points on things with boxes, and how far one lies outside its box at most.
+    ``rays``, ``rays_agreeing``: camera rays that end within ``REACH_M`` and not on a silhouette edge, and those of
+    them that see the label of the first occupied voxel. ``depth_points``, ``depth_error_m``: LiDAR points on a face
+    that all four pixels around them show, and their greatest distance along the optical axis from the depth rendered
+    there. ``box_points``, ``box_overshoot_m``: LiDAR points on things with boxes, and how far one lies outside its box
+    at most.
     """
 
     rays: int = 0
@@ -85,8 +85,8 @@ def rays_that_agree(semantics: np.ndarray, camera: PinholeCamera, capture: Captu
         capture: the image, taken with the ego where the labels have their origin.
 
     Returns:
-        the number of rays that end within ``REACH_M`` inside the grid and not on an edge, and how many of them see the label
-        of the first occupied voxel that they cross.
+        the number of rays that end within ``REACH_M`` inside the grid and not on an edge, and how many of them see the
+        label of the first occupied voxel that they cross.
     """
     k = camera.intrinsics_px
     rows, columns = np.nonzero(inside_surfaces(capture))
@@ -100,7 +100,7 @@ def rays_that_agree(semantics: np.ndarray, camera: PinholeCamera, capture: Captu
 
 
 def inside_surfaces(capture: Capture) -> np.ndarray:
-    """Pixels whose eight neighbours show the same thing and class at nearly the same depth, bool [H, W]; none of the border."""
+    """Pixels whose eight neighbours show the same thing and class at nearly the same depth, bool [H, W]."""
     height, width = capture.label.shape
     same = np.zeros((height, width), dtype=bool)
     middle = slice(1, height - 1), slice(1, width - 1)
@@ -152,8 +152,8 @@ def depth_error(
 ) -> tuple[int, float]:
     """Project LiDAR points into an image of the same moment.
 
-    Between four pixel centres that show one flat face its inverse depth is known exactly, so a point on that face must have the
-    interpolated depth.
+    Between four pixel centres that show one flat face its inverse depth is known exactly, so a point on that face must
+    have the interpolated depth.
 
     Returns:
         the number of such points and their greatest error, metres.
@@ -181,7 +181,7 @@ def depth_error(
 
 
 def box_overshoot(renderer: Renderer, rig: Rig, scan: LidarScan, time_s: float) -> tuple[int, float]:
-    """The number of LiDAR points on things with boxes, and the greatest distance outside such a box along one axis, metres."""
+    """The number of LiDAR points on things with boxes, and how far one lies outside its box at most, metres."""
     things = renderer.scene.things
     annotated = np.array([thing.annotated for thing in things], dtype=bool)
     index = np.nonzero(scan.thing >= 0)[0]
@@ -194,13 +194,3 @@ def box_overshoot(renderer: Renderer, rig: Rig, scan: LidarScan, time_s: float) 
     size_m = np.array([item.shape.size_m for item in things]).reshape(-1, 3)[thing]
     local_m[:, 2] -= 0.5 * size_m[:, 2]
     return len(index), float((np.abs(local_m) - 0.5 * size_m).max(initial=0.0))
-
-
-def measure(renderers: Sequence[Renderer], rig: Rig, times_s: Sequence[float]) -> Agreement:
-    """Add up the agreement of several scenes at several times."""
-    total = Agreement()
-    for renderer in renderers:
-        labeller = OccupancyLabeller(renderer, rig)
-        for time_s in times_s:
-            total = total + agreement_at(renderer, rig, labeller, time_s)
-    return total

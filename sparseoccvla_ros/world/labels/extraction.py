@@ -144,7 +144,11 @@ def keyframe_facts(
         what_if: rollouts in the scene.
     """
     boxed = boxed_things(scene, time_s, seen)
-    objects = tuple(_object(scene, index, time_s, seen[index], tokens.instance[index]) for index in boxed)
+    grounds = _grounds_under(scene.plan, [scene.things[index].state_at(time_s).world_from_object for index in boxed])
+    objects = tuple(
+        _object(scene, index, time_s, seen[index], tokens.instance[index], ground)
+        for index, ground in zip(boxed, grounds, strict=True)
+    )
     number_of = {index: number for number, index in enumerate(boxed)}
     road, look = scene.road_at(time_s), scene.look
     return KeyframeFacts(
@@ -180,7 +184,7 @@ def _future_times(scene: Scene, time_s: float) -> list[float]:
     return [time_s + later_s for later_s in FUTURE_S if time_s + later_s <= scene.duration_s]
 
 
-def _object(scene: Scene, index: int, time_s: float, seen: Sighting, instance_token: str) -> SeenObject:
+def _object(scene: Scene, index: int, time_s: float, seen: Sighting, instance_token: str, on_ground: str) -> SeenObject:
     thing = scene.things[index]
     state = thing.state_at(time_s)
     ego_from_world = inverse(scene.world_from_ego(time_s))
@@ -200,7 +204,7 @@ def _object(scene: Scene, index: int, time_s: float, seen: Sighting, instance_to
         future_m=np.array([pose[:2, 3] for pose in later]).reshape(-1, 2),
         braking=bool(state.lamps & Lamps.BRAKE),
         indicator=_indicator(state),
-        on_ground=_ground_under(scene.plan, state.world_from_object[:2, 3]),
+        on_ground=on_ground,
         pixel_px=seen.pixel_px,
         box_px=seen.box_px,
     )
@@ -212,10 +216,12 @@ def _indicator(state: State) -> str:
     return {Lamps.LEFT: 'left', Lamps.RIGHT: 'right'}.get(sides, '')
 
 
-def _ground_under(plan: Plan, place_m: np.ndarray) -> str:
+def _grounds_under(plan: Plan, world_from_object: Sequence[np.ndarray]) -> list[str]:
+    """Class of the ground under each object's middle, '' where a border is near."""
     steps = np.array([[x, y] for x in (-BORDER_M, 0.0, BORDER_M) for y in (-BORDER_M, 0.0, BORDER_M)])
-    around = GROUND_LABELS[plan.ground_at(*(place_m + steps).T)]
-    return CLASS_NAMES[around[0]] if (around == around[0]).all() else ''
+    places_m = np.array([pose[:2, 3] for pose in world_from_object]).reshape(-1, 1, 2) + steps
+    around = GROUND_LABELS[plan.ground_at(*places_m.reshape(-1, 2).T)].reshape(-1, len(steps))
+    return [CLASS_NAMES[labels[0]] if (labels == labels[0]).all() else '' for labels in around]
 
 
 def _signals(scene: Scene, time_s: float, seen: Mapping[int, Sighting]) -> tuple[SeenSignal, ...]:

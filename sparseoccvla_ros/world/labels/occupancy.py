@@ -15,10 +15,11 @@ from sparseoccvla_ros.world.drawing.lidar import turn_of
 from sparseoccvla_ros.world.drawing.rays import TurningRays
 from sparseoccvla_ros.world.drawing.render import Renderer
 from sparseoccvla_ros.world.rig import Rig
-from sparseoccvla_ros.world.streets.street import GROUND_LABELS
+from sparseoccvla_ros.world.streets.street import GROUND_LABELS, GROUND_RANKS
 
-#: A solid must reach at least this far into a voxel to occupy it; touching its wall does not count.
-MARGIN_M = 0.1
+#: A solid must reach at least this far into a voxel to occupy it, or half as far as it is thick. With less, bodies grow and
+#: rays that pass close by them end in their voxels (one in a hundred more with 0.1); with more, small agents lose voxels.
+MARGIN_M = 0.15
 #: A voxel is seen when its middle lies before the surface that the ray meets, or at most this far behind it.
 SEEN_BEHIND_M = 0.5 * VOXEL_M * 3.0**0.5
 #: The ego moves less than this while the six cameras fire.
@@ -37,7 +38,7 @@ class _Candidates:
 
 @dataclass(frozen=True)
 class _LidarField:
-    """Voxels in the LiDAR's field: flat index, flat index of the ray next to it, t of its middle, and metres per t [N]."""
+    """Voxels in the LiDAR's field: flat index, flat index of the next ray, t of the middle, and metres per t [N]."""
 
     index: np.ndarray
     ray: np.ndarray
@@ -58,7 +59,8 @@ class OccupancyLabeller:
         self._in_turn = np.argsort(place[renderer.thing_of_solid], kind='stable')
         axes = [low + (np.arange(count) + 0.5) * VOXEL_M for low, count in zip(RANGE_M[:3], GRID_SHAPE, strict=True)]
         centres_m = np.stack(np.meshgrid(*axes, indexing='ij'), axis=-1).reshape(-1, 3)
-        self._ground_m = np.stack(np.meshgrid(*axes[:2], indexing='ij')).reshape(2, -1)
+        edges = [RANGE_M[axis] + np.arange(GRID_SHAPE[axis] + 1) * VOXEL_M for axis in range(2)]
+        self._corners_m = np.stack(np.meshgrid(*edges, indexing='ij')).reshape(2, -1)
         self._candidates = {item.camera.name: _candidates(item.camera, centres_m) for item in rig.cameras}
         lidar = rig.lidar
         beams = np.linspace(
@@ -105,13 +107,24 @@ class OccupancyLabeller:
     def _semantics(self, world_from_ego: np.ndarray, poses: np.ndarray) -> np.ndarray:
         scene, caster = self._renderer.scene, self._renderer.caster
         semantics = np.full(GRID_SHAPE, FREE, dtype=np.uint8)
-        world = world_from_ego[:2, :2] @ self._ground_m + world_from_ego[:2, 3:4]
+        world_m = world_from_ego[:2, :2] @ self._corners_m + world_from_ego[:2, 3:4]
         ground_layer = int((0.0 - RANGE_M[2]) / VOXEL_M)
-        semantics[:, :, ground_layer] = GROUND_LABELS[scene.plan.ground_at(*world)].reshape(GRID_SHAPE[:2])
+        semantics[:, :, ground_layer] = _ground_labels(scene.plan.ground_at(world_m[0], world_m[1]))
         ego_from_object = inverse(world_from_ego) @ poses
         for number, block, inside in voxels_of(caster, self._in_turn, ego_from_object):
             semantics[block][inside] = self._renderer.label_of_solid[number]
         return semantics
+
+
+def _ground_labels(corners: np.ndarray) -> np.ndarray:
+    """Labels [X, Y] of the ground's voxels by the :class:`Ground` at their corners [(X + 1) * (Y + 1)].
+
+    Of the kinds at its four corners a voxel has the one that lies farther from the road: kerbs stand above what they
+    border.
+    """
+    rank = GROUND_RANKS[corners].reshape(GRID_SHAPE[0] + 1, GRID_SHAPE[1] + 1)
+    along_x = np.maximum(rank[1:], rank[:-1])
+    return GROUND_LABELS[np.argsort(GROUND_RANKS)[np.maximum(along_x[:, 1:], along_x[:, :-1])]]
 
 
 def _enclosed(solid: np.ndarray) -> np.ndarray:

@@ -108,7 +108,11 @@ def describe(facts: KeyframeFacts) -> str:
     nearest = view.nearest()
     if nearest is not None:
         parts.append(f'The nearest object is {with_article(_painted(view, nearest))}, {_whereabouts(view, nearest)}.')
-    shown = {signal.state for signal in facts.signals if max(signal.visible_px.values(), default=0) >= VISIBLE_PX}
+    shown = {
+        signal.state
+        for signal in facts.signals
+        if max(signal.visible_px.values(), default=0) >= VISIBLE_PX and np.hypot(*signal.position_m) <= RANGE_M
+    }
     if len(shown) == 1:
         parts.append(f'The traffic light shows {next(iter(shown))}.')
     return ' '.join(parts)

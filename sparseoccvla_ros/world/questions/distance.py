@@ -41,7 +41,7 @@ WORDINGS = {
         'What {object|visible object} do you {find|see} {nearest|closest} to {you|the ego car}$region?',
         'Which {visible object|object in sight} has the {least|shortest} distance {to|from} {you|the ego car}$region?',
         '{Identify|Please identify} the {nearest|closest} visible object$region.',
-        'Which {visible object|object in sight} would you {reach|name} first, going by distance{ alone|}$region?',
+        'Going by distance{ alone|}, which {visible object|object in sight} would you {reach|name} first$region?',
         '{Sort the visible objects by distance|Look at the distances}: what is {nearest|closest}$region?',
     ),
     'order': (
@@ -65,7 +65,7 @@ WORDINGS = {
         '{Compare|Please compare} the position of $object with {that|the position} of $other in the ego frame.',
         'In {your axes|the ego frame}, how do you get from $other to $object?',
         '{Starting|Going} from $other, where is $object in {the ego frame|your axes}?',
-        'What is the {offset|displacement} {from $other to|of} $object{ seen|} in the ego frame, starting at $other?',
+        'What is the {offset|displacement} from $other to $object {in the ego frame|in your axes}{, in metres|}?',
         'Take $other as the {origin|starting point}: where is $object in {the ego frame|your axes}?',
         'By how much {forward or back|ahead or behind} and {left or right|to which side} of $other is $object, in your '
         'axes?',

@@ -18,7 +18,7 @@ TURNING_RAD, NOT_TURNING_RAD = np.deg2rad(10.0), np.deg2rad(4.0)
 #: Lamps are small: they need more of the vehicle, from behind, and not from afar.
 LAMP_PX, LAMP_RANGE_M, REAR_RAD = 60, 20.0, np.deg2rad(55.0)
 TOWING_M = 15.0
-SIGNAL_RANGE_M = 40.0
+SIGNAL_RANGE_M, NEAR_LIGHT_M = 40.0, 20.0
 
 WORDINGS = {
     'motion': (
@@ -108,7 +108,9 @@ def light_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
     if len(states) != 1 or shown_px < VISIBLE_PX:
         return []
     state = view.facts.signals[number].state
-    return [Draft('light', state, f'The traffic light is {state}, {metres(distance_m)} away.')]
+    # Amber is rare: with three states alone, a cap on each would leave next to no questions.
+    key = f'{state}, {"near" if distance_m < NEAR_LIGHT_M else "far"}'
+    return [Draft('light', key, f'The traffic light is {state}, {metres(distance_m)} away.')]
 
 
 def _motion(item: SeenObject) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from sparseoccvla_ros.world.labels.facts import FUTURE_S, Command, EgoFacts, Rea
 from sparseoccvla_ros.world.questions.pair import Draft
 from sparseoccvla_ros.world.questions.refer import place_of
 from sparseoccvla_ros.world.questions.speech import metres, place, sentence
-from sparseoccvla_ros.world.questions.view import VISIBLE_PX, View
+from sparseoccvla_ros.world.questions.view import RANGE_M, VISIBLE_PX, View
 
 STOPPED_MPS, GOING_MPS = 0.2, 1.5
 #: A change of speed within 3 s; between the two nothing is asked.
@@ -191,8 +191,10 @@ def _reason(view: View) -> tuple[str, tuple[tuple[str, int], ...]] | None:
     ego = view.facts.ego
     if ego.reason is Reason.RED_LIGHT:
         for number, signal in enumerate(view.facts.signals):
-            if signal.state in ('red', 'amber') and max(signal.visible_px.values(), default=0) >= VISIBLE_PX:
-                phrase = f'the traffic light {metres(np.hypot(*signal.position_m))} away'
+            distance_m = float(np.hypot(*signal.position_m))
+            shown = distance_m <= RANGE_M and max(signal.visible_px.values(), default=0) >= VISIBLE_PX
+            if signal.state in ('red', 'amber') and shown:
+                phrase = f'the traffic light {metres(distance_m)} away'
                 return f'{phrase} is {signal.state}', ((phrase, -1 - number),)
         return None
     if ego.reason in (Reason.LEADER, Reason.PEDESTRIAN):

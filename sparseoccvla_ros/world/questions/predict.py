@@ -54,7 +54,7 @@ WORDINGS = {
         '{Tell me|Say|Please say} whether and how $object {gets in your way|crosses your path} in the next 3 s.',
         'Is $object going to {cross your path|be in your way} {within|in} the next 3 s, and {how|from which side}?',
         '{Look|Looking} 3 s ahead: where is $object relative to {your path|your way}?',
-        'What is the {relation|course} of $object {to|relative to} your path {during|over|in} the next 3 s?',
+        'What is the {course|motion} of $object relative to {your path|your way} {during|over|in} the next 3 s?',
         'Should you expect $object {on|to cross} your path {within|in} the next 3 s, and how?',
     ),
 }

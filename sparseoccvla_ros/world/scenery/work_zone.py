@@ -57,6 +57,9 @@ def build_work_zone(rng: np.random.Generator, site: Site, zone: WorkZone) -> Non
             d_m = fence_m + 0.25 + 0.35 * number
             pose = line.pose(end_m + way * (1.0 + 1.7 * number), zone.side * d_m)
             site.put(traffic_cone(rng), pose, ANY, REACH_M)
+    if zone.intrusion_m > 0.0 and street.island_m > 0.0:
+        for s_m in np.arange(zone.first_m, zone.last_m, 3.0):
+            site.put(traffic_cone(rng), line.pose(float(s_m), 0.0), (Ground.ISLAND,), REACH_M)
     inner = fence_m + 0.7
     middle = 0.5 * (zone.first_m + zone.last_m)
     machine = (excavator if rng.random() < 0.5 else wheel_loader)(rng)

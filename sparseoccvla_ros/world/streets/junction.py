@@ -43,11 +43,11 @@ class Signal:
     order: tuple[Way, ...]
     start_s: float
 
-    GREEN_S = 8.0
+    GREEN_S = 7.0
     AMBER_S = 2.0
     ALL_RED_S = 2.5
-    WALK_S = 6.0
-    CLEAR_S = 12.0
+    WALK_S = 9.0
+    CLEAR_S = 8.0
 
     @property
     def cycle_s(self) -> float:

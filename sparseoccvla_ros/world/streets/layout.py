@@ -30,7 +30,8 @@ MARGIN_M = 60.0
 class Wishes:
     """What the ego shall meet. ``first_junction_m`` from its start to the middle; ``movements`` at the junctions in
     turn, then drawn; ``zebra_m`` from its start to a crossing without a signal, None for none; ``route_m`` length of
-    the route (from the start); ``red`` whether the first signal stops it, given that it drives ``speed_mps``.
+    the route (from the start); ``red`` whether the first signal stops it, given that it drives ``speed_mps``, for a
+    time within ``wait_s``; ``island_m`` the width of the first street's island, None: as the city has it.
     """
 
     first_junction_m: float
@@ -39,6 +40,8 @@ class Wishes:
     route_m: float
     red: bool
     speed_mps: float
+    wait_s: tuple[float, float] = (7.0, 12.0)
+    island_m: float | None = None
 
 
 @dataclass
@@ -70,6 +73,8 @@ def draw_plan(rng: np.random.Generator, city: City, wishes: Wishes) -> tuple[Pla
         the plan, whose first street the route starts on, and the movement at each junction that the route meets.
     """
     drafts = [_Draft(np.zeros(2), float(rng.uniform(-math.pi, math.pi)), np.zeros(2), _profile(rng, city), [], [], [])]
+    if wishes.island_m is not None:
+        drafts[0].profile['island_m'] = wishes.island_m
     junctions: list[Junction] = []
     movements: list[Movement] = []
     spine, sideways, driven_m, begin_m = 0, 0, 0.0, EGO_START_S_M
@@ -92,7 +97,7 @@ def draw_plan(rng: np.random.Generator, city: City, wishes: Wishes) -> tuple[Pla
         arrival_s = max(driven_m + next_m - begin_m - 16.0, 0.0) / wishes.speed_mps
         first = len(movements) == 0
         stopped = wishes.red if first else rng.random() < 0.4
-        start_s = arrival_s + (rng.uniform(4.0, 8.0) if stopped else -rng.uniform(3.0, 4.5))
+        start_s = arrival_s + (rng.uniform(*wishes.wait_s) if stopped else -rng.uniform(2.5, 4.0))
         other = _cross_street(rng, city, drafts, spine, next_m, movement)
         junctions.append(_junction(rng, drafts, spine, next_m, other, start_s, len(junctions)))
         movements.append(movement)

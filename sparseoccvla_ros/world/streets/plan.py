@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -46,6 +46,16 @@ class _Reach:
 
 
 @dataclass(frozen=True)
+class Nearby:
+    """Points on or near a street: their ``index`` [M] in what was asked, arc length and left distance [M], metres."""
+
+    street: Street
+    index: np.ndarray
+    s_m: np.ndarray
+    d_m: np.ndarray
+
+
+@dataclass(frozen=True)
 class WorkZone:
     """A fenced stretch at one side of a street: ``side`` +1 left of the centreline, -1 right.
 
@@ -72,10 +82,11 @@ class Plan:
     def __post_init__(self) -> None:
         object.__setattr__(self, '_reaches', tuple(_Reach.of(street) for street in self.streets))
 
-    def near(self, x_m: np.ndarray, y_m: np.ndarray) -> Iterator[tuple[Street, np.ndarray, np.ndarray, np.ndarray]]:
-        """For each street with points [N] on or near it: the street, their indices, arc lengths and left distances."""
+    def near(self, x_m: np.ndarray, y_m: np.ndarray) -> list[Nearby]:
+        """For each street with world points [N] on or near it, which they are and where."""
+        found: list[Nearby] = []
         if len(x_m) == 0:
-            return
+            return found
         low, high = np.array([x_m.min(), y_m.min()]), np.array([x_m.max(), y_m.max()])
         for street, reach in zip(self.streets, self._reaches, strict=True):
             far = reach.origin_m + np.array(reach.cells.shape[::-1]) * CELL_M
@@ -83,15 +94,20 @@ class Plan:
                 continue
             index = reach.holds(x_m, y_m)
             if len(index):
-                yield street, index, *street.centreline.project(x_m[index], y_m[index])
+                found.append(Nearby(street, index, *street.centreline.project(x_m[index], y_m[index])))
+        return found
 
     def ground_at(self, x_m: np.ndarray, y_m: np.ndarray) -> np.ndarray:
         """:class:`Ground` of world points [N], uint8."""
+        return self.ground_of(self.near(x_m, y_m), x_m, y_m)
+
+    def ground_of(self, nearby: Sequence[Nearby], x_m: np.ndarray, y_m: np.ndarray) -> np.ndarray:
+        """:meth:`ground_at` for who has asked :meth:`near` already."""
         ground = np.full(len(x_m), Ground.GRASS, dtype=np.uint8)
-        for street, index, s_m, d_m in self.near(x_m, y_m):
-            kind = street.ground_at(s_m, d_m)
-            better = GROUND_RANKS[kind] < GROUND_RANKS[ground[index]]
-            ground[index[better]] = kind[better]
+        for part in nearby:
+            kind = part.street.ground_at(part.s_m, part.d_m)
+            better = GROUND_RANKS[kind] < GROUND_RANKS[ground[part.index]]
+            ground[part.index[better]] = kind[better]
         for junction in self.junctions:
             away = np.maximum(np.abs(x_m - junction.centre_m[0]), np.abs(y_m - junction.centre_m[1]))
             index = np.nonzero(away < 1.5 * (max(junction.kerb_m) + junction.corner_m))[0]

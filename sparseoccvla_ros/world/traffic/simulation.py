@@ -43,7 +43,8 @@ NOBODY = -1
 class Moment:
     """All actors at one step: vehicles' ``s_m`` (rear axle along the path), ``speed_mps``, ``accel_mps2`` [V]; the
     same of walkers [W]; why each vehicle drives as it does: ``reason`` [V] index into ``tuple(Reason)``,
-    ``leader`` [V] actor number (vehicles first, then walkers) or ``NOBODY``. ``active`` [V]: near enough to the ego to move at all.
+    ``leader`` [V] actor number (vehicles first, then walkers) or ``NOBODY``. ``active`` [V]: near enough to the ego to
+    move at all.
     """
 
     s_m: np.ndarray

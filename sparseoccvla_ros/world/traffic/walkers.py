@@ -18,6 +18,8 @@ from sparseoccvla_ros.world.traffic.trip import GateKind, zebras
 #: Beside the kerb stand lamps and trees: people walk farther in.
 KERB_CLEAR_M, FRONT_CLEAR_M = 1.35, 0.45
 RADIUS_M = 0.3
+#: People come to a zebra when the ego that is to let them cross comes near it, on the simulation's clock.
+ZEBRA_ARRIVAL_S = (6.5, 11.5)
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,20 @@ def strollers(rng: np.random.Generator, plan: Plan, city: City, duration_s: floa
     return people
 
 
-def crossers(rng: np.random.Generator, plan: Plan, city: City, duration_s: float) -> list[Person]:
+def crossers(rng: np.random.Generator, plan: Plan, duration_s: float) -> list[Person]:
     """People who go to a crossing, wait, cross and walk on."""
     people = []
     for number, junction in enumerate(plan.junctions):
         for way in junction.ways_out:
             crossing_m = junction.place_on(way.street) + way.direction * junction.setback_on(way.street)
             gate = (GateKind.SIGNAL, number)
-            people += _at_crossing(rng, plan.streets[way.street], crossing_m, way.direction, gate, 3, duration_s)
+            count = int(rng.integers(0, 4))
+            people += _at_crossing(
+                rng, plan.streets[way.street], crossing_m, way.direction, gate, count, (0.0, 0.4 * duration_s)
+            )
     for number, (street, crossing_m) in enumerate(zebras(plan)):
         gate = (GateKind.ZEBRA, number)
-        people += _at_crossing(rng, plan.streets[street], crossing_m, 1, gate, 5, duration_s)
+        people += _at_crossing(rng, plan.streets[street], crossing_m, 1, gate, 4, ZEBRA_ARRIVAL_S)
     return people
 
 
@@ -87,13 +92,15 @@ def _at_crossing(
     crossing_m: float,
     away: int,
     gate: tuple[GateKind, int],
-    most: int,
-    duration_s: float,
+    count: int,
+    arrival_s: tuple[float, float],
 ) -> list[Person]:
-    """Up to ``most`` people at one crossing; ``away`` is the direction along the street in which they come and go."""
+    """Up to four people at one crossing who come to its kerb within a span of time.
+
+    ``away`` is the direction along the street in which they come and go.
+    """
     people = []
-    count = int(rng.integers(0, most + 1))
-    for place, number in zip(rng.permutation(np.linspace(-1.25, 1.25, 4)).tolist() * 2, range(count), strict=False):
+    for number, place in enumerate(rng.permutation(np.linspace(-1.25, 1.25, 4))[:count].tolist()):
         side = 1.0 if number % 2 else -1.0
         edge_m = street.kerb_m + rng.uniform(1.4, max(1.5, street.sidewalk_width_m - 0.5))
         line_m = crossing_m + place
@@ -112,9 +119,10 @@ def _at_crossing(
         _, left_m = street.centreline.project(*path.points_m.T)
         on_road = np.nonzero(np.abs(left_m) < street.kerb_m + 0.35)[0]
         kerb = Kerb(0.5 * on_road[0] - 0.3, 0.5 * on_road[-1], *gate)
-        start_s = rng.uniform(0.0, 0.5 * duration_s) if rng.random() < 0.6 else 0.0
+        speed = rng.uniform(1.2, 1.7)
+        start_s = max(rng.uniform(*arrival_s) - kerb.s_m / speed, 0.0)
         shape = child(rng) if rng.random() < 0.15 else pedestrian(rng)
-        people.append(Person(Walker(path, RADIUS_M, 0.0, rng.uniform(1.2, 1.7), (kerb,), start_s), shape))
+        people.append(Person(Walker(path, RADIUS_M, 0.0, speed, (kerb,), start_s), shape))
     return people
 
 

@@ -53,8 +53,8 @@ def test_rings_on_flat_ground_worked_by_hand(scenes, level):
     np.testing.assert_allclose(points[:, 2], -HEIGHT_M, atol=1e-5)
     # Ring 0 looks down by 30.67 degrees: its circle on the ground has a radius of 1.84 / tan(30.67 deg) = 3.103 m.
     assert np.hypot(*points[ring == 0, :2].T).mean() == pytest.approx(3.103, abs=0.003)
-    # Each higher ring is 1.3335 degrees flatter; the horizon lies between rings 22 and 23.
-    assert ring.max() == 22
+    # Each higher ring is 1.3335 degrees flatter; ring 22 looks down by 1.33 degrees and would meet the ground at 79 m.
+    assert ring.max() == 21
     assert np.hypot(*points[ring == 10, :2].T).mean() == pytest.approx(
         HEIGHT_M / np.tan(np.radians(30.67 - 13.335)), abs=0.005
     )
@@ -67,10 +67,11 @@ def test_a_wall_stands_where_it_is(scenes, level):
     # y is forward in the LiDAR's frame.
     np.testing.assert_allclose(on_wall[:, 1], 12.0, atol=1e-5)
     assert (scan.label[scan.thing == 0] == MANMADE).all()
-    assert np.ptp(on_wall[:, 0]) == pytest.approx(40.0, abs=0.3)
-    # Nothing of the ground behind it, and straight ahead it answers 12 rays or more.
+    assert np.ptp(on_wall[:, 0]) == pytest.approx(40.0, abs=0.6)
+    # It hides the ground behind it.
     assert scan.points[np.abs(scan.points[:, 0]) < 5.0, 1].max() < 12.001
-    assert np.count_nonzero(np.abs(on_wall[:, 0]) < 0.05) >= 20
+    # 15 rings look above its foot, which is 8.7 degrees down, and it spans 354 columns; a few rays are lost.
+    assert 0.9 * 15 * 354 < len(on_wall) <= 15 * 354
 
 
 def test_the_turn_is_fired_clockwise_and_ends_where_the_mount_says(scan, rig):

@@ -113,6 +113,21 @@ def standing():
     return DrivePlan.of(trajectory, transform_from_planar(5.0, 2.0, 0.4), 0.0)
 
 
+def test_where_a_plan_stops_the_path_does_not_turn_back():
+    # It stands from 2.09 s on, between two of its points: a cubic through them swings past the place and comes back.
+    speed, decel = 7.322, 3.5
+    driven = np.minimum(TIMES_S, speed / decel)
+    points = np.column_stack([speed * driven - 0.5 * decel * driven**2, 0.0 * TIMES_S])
+    zero = np.zeros(7)
+    trajectory = Trajectory(TIMES_S, points, zero, np.maximum(speed - decel * TIMES_S, 0.0), zero - decel, zero)
+    plan = DrivePlan.of(trajectory, np.eye(4), 0.0)
+    assert (np.diff(plan.along_m) >= 0.0).all()
+    assert (np.diff(plan.line_m[:, 0]) > 0.0).all()
+    for x in (0.0, 3.0, 7.0, 12.0):
+        for y in (-0.01, 0.0, 2.0):
+            assert plan.project(x, y) == pytest.approx(x, abs=1e-3)
+
+
 def test_a_plan_means_the_same_in_any_frame():
     waypoints = np.array([[3.0, 0.1], [6.0, 0.5], [9.0, 1.2], [12.0, 2.2], [15.0, 3.5], [18.0, 5.1]])
     trajectory = trajectory_from_waypoints(waypoints, 6.0)

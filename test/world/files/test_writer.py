@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from sparseoccvla_ros.data.nuscenes import CAMERAS, LIDAR, NuScenesTables
+from sparseoccvla_ros.data.nuscenes import CAMERAS, LIDAR, NuScenesTables, load_lidar_points
 from sparseoccvla_ros.data.occ3d import FREE, GRID_SHAPE
-from sparseoccvla_ros.geometry import inverse
+from sparseoccvla_ros.geometry import inverse, transform_points
 from sparseoccvla_ros.world.files.tables import TABLES
-from sparseoccvla_ros.world.files.writer import WorldRequest, parse_size, write_world
+from sparseoccvla_ros.world.files.writer import WorldRequest, parse_city, parse_size, write_world
 
 
 def rows(root: Path, table: str) -> list[dict]:
@@ -82,7 +82,7 @@ def test_boxes_move_as_their_attributes_say(world):
             continue
         moved_m = np.linalg.norm(np.subtract(following['translation'], row['translation']))
         attribute = names[row['attribute_tokens'][0]] if row['attribute_tokens'] else None
-        if attribute in (None, 'vehicle.parked', 'cycle.without_rider'):
+        if attribute in ('vehicle.parked', 'cycle.without_rider'):
             assert moved_m < 1e-6
         assert row['size'][2] == pytest.approx(2.0 * row['translation'][2])
 
@@ -129,3 +129,47 @@ def test_sizes_are_read_from_text():
     for text in ('704', '704x', '704X256', '-1x5', '7.5x2', ''):
         with pytest.raises(ValueError, match='WIDTHxHEIGHT in pixels expected'):
             parse_size(text)
+
+
+def test_towns_are_asked_for_by_name_or_number():
+    assert [parse_city(text) for text in ('suburb', '1', '3')] == ['suburb', 'harbour', 'suburb']
+    with pytest.raises(ValueError, match=r'city is 4; one of 1 \(harbour\), 2 \(oldtown\), 3 \(suburb\) expected'):
+        parse_city('4')
+    with pytest.raises(ValueError, match="unknown city 'oz'"):
+        parse_city('oz')
+
+
+def test_lidar_points_are_those_of_the_boxes(world):
+    """Points inside a box are as many as its row says, but for the ground below it and what else reaches into it."""
+    tables = NuScenesTables(world, 'v1.0-world')
+    counted = agreed = 0
+    for sample in tables.scene('scene-0001').samples:
+        frame = sample.sensors[LIDAR]
+        assert frame.read_bytes()
+        points = load_lidar_points(frame)
+        assert len(points) > 10_000
+        assert set(np.unique(points[:, 4])) <= set(range(32))
+        world_points = transform_points(frame.global_from_ego @ frame.ego_from_sensor, points[:, :3].astype(np.float64))
+        for box in tables.annotations(sample):
+            local = transform_points(inverse(box.global_from_box), world_points)
+            width, length, height = box.size_wlh_m
+            inside = (np.abs(local) <= 0.51 * np.array([length, width, height])).all(axis=1)
+            inside &= world_points[:, 2] > 0.01
+            counted += 1
+            agreed += abs(int(inside.sum()) - box.lidar_points) <= max(2.0, 0.02 * box.lidar_points)
+    assert counted > 30
+    assert agreed >= 0.95 * counted
+
+
+def test_depth_and_class_images_lie_beside_the_photographs(world):
+    keyframes = [row for row in rows(world, 'sample_data') if row['is_key_frame'] and row['fileformat'] == 'jpg']
+    assert len(list(world.glob('depth/*/*.png'))) == len(list(world.glob('semantics/*/*.png'))) == len(keyframes)
+    for row in keyframes[:12]:
+        name = row['filename'].removeprefix('samples/').replace('.jpg', '.png')
+        depth = cv2.imread(str(world / 'depth' / name), cv2.IMREAD_UNCHANGED)
+        classes = cv2.imread(str(world / 'semantics' / name), cv2.IMREAD_UNCHANGED)
+        assert depth.dtype == np.uint16
+        assert depth.shape == classes.shape == (32, 96)
+        # Sky has no depth; the lowest row of pixels shows something near.
+        assert ((depth == 0) == (classes == FREE)).all()
+        assert 0 < depth[-1].min() < 25 * 256

@@ -11,7 +11,6 @@ from sparseoccvla_ros.world.drawing.render import Capture, Renderer
 from sparseoccvla_ros.world.labels.occupancy import OccupancyLabeller, OccupancyLabels, _enclosed
 from sparseoccvla_ros.world.rig import Rig
 from sparseoccvla_ros.world.scene import Scene
-from sparseoccvla_ros.world.streets.street import GROUND_LABELS
 
 GROUND_LAYER = 2
 TIME_S = 8.0
@@ -102,15 +101,18 @@ def test_the_thinnest_solid_has_the_voxel_of_its_middle_and_no_hole(scenes, rig,
     assert occupied.sum() <= 16
 
 
-def test_a_cone_on_the_corner_of_voxels_is_not_lost(scenes, rig):
+@pytest.mark.parametrize('place_m', [(8.0, 2.0), (8.01, 2.01), (8.11, 2.39), (8.2, 2.2), (8.39, 2.01)])
+def test_a_cone_stands_in_the_voxel_of_its_middle_and_at_most_in_those_it_touches(scenes, rig, place_m):
     cone = pillar((0.15, 0.03), (0.0, 0.7), (0.9, 0.4, 0.1))
-    pose = scenes[0].world_from_ego(0.0) @ transform_from_planar(8.0, 2.0, 0.1)
-    labels = label_only(scenes[0], rig, standing(TRAFFIC_CONE, cone, pose))
-    # 8 and 2 m are faces of voxels: the cone stands in four columns.
-    assert np.argwhere(labels.semantics[:, :, GROUND_LAYER] == TRAFFIC_CONE).tolist() == [
-        [119, 104], [119, 105], [120, 104], [120, 105],
-    ]  # fmt: skip
-    assert (labels.semantics == TRAFFIC_CONE).any(axis=(0, 1)).nonzero()[0].tolist() == [2, 3]
+    pose = scenes[0].world_from_ego(0.0) @ transform_from_planar(*place_m, 0.1)
+    occupied = label_only(scenes[0], rig, standing(TRAFFIC_CONE, cone, pose)).semantics == TRAFFIC_CONE
+    # x = 8.0..8.4 m and y = 2.0..2.4 m is voxel (120, 105); layers from -0.2 and 0.2 m up.
+    if place_m != (8.0, 2.0):
+        assert occupied[120, 105, 2:4].all()
+    assert 2 <= occupied.sum() <= 8
+    outside = occupied.copy()
+    outside[119:122, 104:107, 2:5] = False
+    assert not outside.any()
 
 
 def test_of_two_in_one_voxel_the_smaller_agent_has_it(scenes, rig):
@@ -125,13 +127,20 @@ def test_of_two_in_one_voxel_the_smaller_agent_has_it(scenes, rig):
     assert label_only(scenes[0], rig, cone, building).semantics[120, 105, GROUND_LAYER + 1] == TRAFFIC_CONE
 
 
-def test_the_ground_is_labelled_as_the_plan_says(labelled, scenes):
+def test_a_voxel_of_ground_has_the_kind_at_its_corners_that_lies_farther_from_the_road(labelled, scenes):
     semantics = labelled[0].semantics[:, :, GROUND_LAYER]
     world_from_ego = scenes[1].world_from_ego(TIME_S)
     i, j = np.nonzero(np.isin(semantics, GROUND_CLASSES))
-    middles = np.column_stack([i, j]) * VOXEL_M + 0.5 * VOXEL_M + RANGE_M[:2]
-    x, y = world_from_ego[:2, :2] @ middles.T + world_from_ego[:2, 3:4]
-    assert np.array_equal(semantics[i, j], GROUND_LABELS[scenes[1].plan.ground_at(x, y)])
+    kinds = []
+    for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        corners_m = (np.column_stack([i, j]) + corner) * VOXEL_M + RANGE_M[:2]
+        x, y = world_from_ego[:2, :2] @ corners_m.T + world_from_ego[:2, 3:4]
+        kinds.append(scenes[1].plan.ground_at(x, y))
+    kinds = np.array(kinds)
+    # Asphalt, parking lane, island, pavement, grass.
+    farthest = np.array([0, 1, 3, 4, 2])[kinds].max(axis=0)
+    assert np.array_equal(semantics[i, j], np.array([11, 11, 12, 13, 14])[farthest])
+    assert (kinds.min(axis=0) != kinds.max(axis=0)).sum() > 100
     assert len(np.unique(semantics[i, j])) >= 3
 
 

@@ -173,7 +173,7 @@ def signal(state: str, ahead_m: float, pixels: int = 30) -> SeenSignal:
 def test_traffic_light(make_facts):
     assert answers(light_drafts, make_facts()) == {'none': 'No traffic light for you is in sight.'}
     red = make_facts(signals=(signal('red', 20.0),))
-    assert answers(light_drafts, red) == {'red': 'The traffic light is red, 20.1 m away.'}
+    assert answers(light_drafts, red) == {'red, far': 'The traffic light is red, 20.1 m away.'}
     for signals in ((signal('red', 20.0, 6),), (signal('red', 39.9),), (signal('red', 20.0), signal('green', 22.0))):
         assert answers(light_drafts, make_facts(signals=signals)) == {}
 
@@ -264,8 +264,10 @@ def test_plan(make_facts, make_object, ego, answer):
     assert list(found.values()) == ([] if answer is None else [answer])
 
 
-def test_a_red_light_that_no_camera_shows_is_no_reason(make_facts):
-    assert answers(plan_drafts, make_facts(ego={**STOPPING, 'reason': Reason.RED_LIGHT})) == {}
+@pytest.mark.parametrize('signals', [(), (('red', 26.0, 30),), (('red', 20.0, 9),), (('green', 20.0, 30),)])
+def test_a_red_light_that_no_camera_shows_well_is_no_reason(make_facts, signals):
+    facts = make_facts(signals=tuple(signal(*each) for each in signals), ego={**STOPPING, 'reason': Reason.RED_LIGHT})
+    assert answers(plan_drafts, facts) == {}
 
 
 @pytest.mark.parametrize(

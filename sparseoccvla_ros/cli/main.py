@@ -5,6 +5,7 @@ import typer
 from sparseoccvla_ros.cli.ask import ask
 from sparseoccvla_ros.cli.bag import bag
 from sparseoccvla_ros.cli.bench import bench
+from sparseoccvla_ros.cli.drive import drive
 from sparseoccvla_ros.cli.eval import eval_app
 from sparseoccvla_ros.cli.import_weights import import_app
 from sparseoccvla_ros.cli.replay import replay
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-for command in (world, bag, replay, up, ask):
+for command in (world, bag, replay, up, ask, drive):
     app.command()(command)
 app.add_typer(bench)
 app.add_typer(eval_app)

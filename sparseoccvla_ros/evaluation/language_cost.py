@@ -68,7 +68,7 @@ class LanguageCost:
     in_turn_tokens_per_s: float
     together_tokens_per_s: float
     apart_tokens_per_s: float
-    #: One token of each of four answers.
+    #: One token of each of four answers about one scene, with its share of the time that reading the questions took.
     round_ms: float
     #: From handing a scene over to its planning tokens, nothing else running, and with four answers streaming.
     idle_p50_ms: float

@@ -64,7 +64,7 @@ def test_table_and_json(data, model, tmp_path):
     percent = f'{100 * stored["scores"]["camera_mask/geometric_iou"]:.2f}'
     assert percent in next(line for line in result.stdout.splitlines() if 'geometric_iou' in line)
     counts = '2 keyframes (1 with earlier frames, 0 without some camera), 2 with a camera mask'
-    assert f'{counts}; rays from: nominal mount\n' in result.stdout
+    assert f'{counts}; rays from: LIDAR_TOP\n' in result.stdout
 
 
 def test_missing_labels_fail_the_run(data, model, tmp_path):

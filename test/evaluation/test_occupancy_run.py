@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sparseoccvla_ros.data.nuscenes import CAMERAS, LIDAR, NuScenesTables, SensorFrame
-from sparseoccvla_ros.data.occ3d import FREE, RANGE_M, VOXEL_M, load_labels
+from sparseoccvla_ros.data.occ3d import CLASS_NAMES, FREE, RANGE_M, VOXEL_M, load_labels
 from sparseoccvla_ros.evaluation.occupancy_run import evaluate_occupancy
 from sparseoccvla_ros.evaluation.ray_iou import RayIoU
 from sparseoccvla_ros.geometry import transform_from_planar
@@ -106,10 +106,13 @@ def test_perfect_predictions_score_one(written, config):
     summary = evaluate(written, Oracle(written), config).summary()
     assert summary['keyframes'] == summary['keyframes_with_camera_mask'] == 2
     assert summary['failures'] == []
-    assert summary['ray_origins'] == 'nominal mount'  # this world has no LIDAR_TOP
+    assert summary['ray_origins'] == 'LIDAR_TOP'
     for name in ('camera_mask/miou', 'camera_mask/geometric_iou', 'no_mask/miou', 'rayiou/1m', 'rayiou/mean'):
         assert summary['scores'][name] == 1.0
-    assert summary['scores']['no_mask/iou/trailer'] is None  # in no keyframe
+    labels = [np.load(path)['semantics'] for path in (written / 'gts' / SCENE).glob('*/labels.npz')]
+    present = np.unique(labels)
+    for number, name in enumerate(CLASS_NAMES):
+        assert summary['scores'][f'no_mask/iou/{name}'] == (1.0 if number in present else None)
 
 
 def test_every_scene_begins_with_an_empty_memory(written, config):
@@ -178,7 +181,10 @@ def test_rays_leave_from_where_the_lidar_was_in_every_keyframe(written, config, 
 
 
 def test_scenes_without_lidar_are_counted(written, config):
-    tables = with_sensors(written, with_lidar([np.eye(4)] * 2))
+    def without_lidar(_index, sensors):
+        return {name: sensor for name, sensor in sensors.items() if name != LIDAR}
+
+    tables = with_sensors(written, without_lidar, (OTHER,))
     oracle = Oracle(written, fails=True)
     run = evaluate(written, oracle, config, (SCENE, OTHER, SCENE), tables)
     assert (run.scenes, run.nominal_scenes) == (3, 1)

@@ -31,21 +31,20 @@ def markings_of(nearby: Sequence[Nearby], ground: np.ndarray, footprint_m: np.nd
 
     ``footprint_m`` [N] is a pixel's width there.
     """
-    result = Markings(
-        np.zeros(len(ground), dtype=np.float32), np.zeros(len(ground), dtype=np.float32), np.zeros(len(ground), dtype=bool)
-    )
+    size = len(ground)
+    result = Markings(np.zeros(size, np.float32), np.zeros(size, np.float32), np.zeros(size, dtype=bool))
     for part in nearby:
         street, index, s_m, d_m = part.street, part.index, part.s_m, part.d_m
         inside = (s_m > 0.0) & (s_m < street.centreline.length_m) & (np.abs(d_m) < street.kerb_m + KERB_M + 0.2)
         index, s_m, d_m = index[inside], s_m[inside], d_m[inside]
-        kind, size = ground[index], footprint_m[index]
+        kind, pixel_m = ground[index], footprint_m[index]
         away = np.abs(d_m)
         is_road = (kind == Ground.ASPHALT) | (kind == Ground.PARKING)
-        paint = _paint(street, s_m, d_m, size) * is_road
+        paint = _paint(street, s_m, d_m, pixel_m) * is_road
         result.paint[index] = np.maximum(result.paint[index], paint)
-        kerb = line_cover(away - street.kerb_m - 0.5 * KERB_M, 0.5 * KERB_M, size) * (kind == Ground.PAVEMENT)
+        kerb = line_cover(away - street.kerb_m - 0.5 * KERB_M, 0.5 * KERB_M, pixel_m) * (kind == Ground.PAVEMENT)
         if street.island_m > 0.0:
-            edge = line_cover(away - 0.5 * street.island_m + 0.5 * KERB_M, 0.5 * KERB_M, size)
+            edge = line_cover(away - 0.5 * street.island_m + 0.5 * KERB_M, 0.5 * KERB_M, pixel_m)
             kerb = np.maximum(kerb, edge * (kind == Ground.ISLAND))
         result.kerb[index] = np.maximum(result.kerb[index], kerb)
         if street.cycle_m > 0.0:

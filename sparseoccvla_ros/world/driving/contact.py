@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from sparseoccvla_ros.geometry import transform_from_planar
+from sparseoccvla_ros.world.bodies.footprints import footprints
 from sparseoccvla_ros.world.bodies.overlap import overlapping_pairs
-from sparseoccvla_ros.world.bodies.thing import Shape
 from sparseoccvla_ros.world.scene import Scene
 from sparseoccvla_ros.world.stage import EGO_CENTRE_AHEAD_M
 
-#: Parts of buildings, trees and poles that a car can touch: those from a kerb's height to its bonnet's.
-TOUCHABLE_M = (0.25, 1.4)
 #: Of the time to collision: how far it looks and in which steps; nothing farther is looked at.
 HORIZON_S, HORIZON_STEP_S, REACH_M = 3.0, 0.2, 70.0
 
@@ -88,20 +86,3 @@ class Contacts:
             self._now = (np.concatenate([self._still, moving]), velocity)
             self._clock_s = time_s
         return self._now
-
-
-def footprints(shape: Shape) -> list[tuple[np.ndarray, tuple[float, float]]]:
-    """Rectangles on the ground, as ``object_from_middle`` [4, 4] with length and width: the box of what has one, of
-    others the parts that a car can touch.
-    """
-    if shape.category:
-        return [(np.eye(4), shape.size_m[:2])]
-    lowest_m, highest_m = TOUCHABLE_M
-    parts = []
-    for solid in shape.solids:
-        low, high = solid.vertices_m.min(axis=0), solid.vertices_m.max(axis=0)
-        if low[2] < highest_m and high[2] > lowest_m:
-            middle = 0.5 * (low + high)
-            size_m = (float(high[0] - low[0]), float(high[1] - low[1]))
-            parts.append((transform_from_planar(float(middle[0]), float(middle[1]), 0.0), size_m))
-    return parts

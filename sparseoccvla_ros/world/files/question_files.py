@@ -60,8 +60,8 @@ def write_questions(root: Path, scenes: int, seed: int, read: Callable[[int], st
 
     Args:
         root: folder of the data set: gets ``questions/omnidrive/<kind of file>/<split>/<sample token>.json``,
-            ``questions/drivelm/<split>.json``, and ``questions/pairs/<split>.jsonl`` with what those forms have no place
-            for (kind, template, wording, key), a pair a line.
+            ``questions/drivelm/<split>.json``, and ``questions/pairs/<split>.jsonl`` with what those forms have no
+            place for (kind, template, wording, key), a pair a line.
         scenes: their number.
         seed: of the data set.
         read: gives the text of ``SceneQuestions.to_json`` of scene ``index``; called twice for each, in order.

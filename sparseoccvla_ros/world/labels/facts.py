@@ -49,8 +49,8 @@ class Outcome:
     """What happens within 3 s if the ego takes an option while the others do as recorded.
 
     ``ends_on`` is the Occ3D class of the ground under the ego's middle where it first leaves the road, or
-    ``driveable_surface``; ``hits`` the index into ``KeyframeFacts.objects`` of who is touched first, None if nobody that
-    is visible; ``hits_other`` whether anything else (a building, a hidden agent) is touched; ``time_s`` of the first of
+    ``driveable_surface``; ``hits`` the index into ``KeyframeFacts.objects`` of who is touched first, None if nobody
+    that is visible; ``hits_other`` whether anything else (a building, a hidden agent) is touched; ``time_s`` of the first of
     these events, None if there is none.
     """
 
@@ -68,8 +68,8 @@ class SeenObject:
     none worth naming. ``position_m`` [2] middle of the box, ``size_m`` length, width, height; ``heading_rad`` and
     ``velocity_mps`` [2] in ego axes. ``visible_px`` pixels by camera at the size of the images written, scaled to
     352x128. ``future_m`` [K, 2], K <= 6 positions at ``FUTURE_S``, shorter at the end of a scene. ``braking`` and
-    ``indicator`` ('left', 'right', '') are shown by its lamps; ``on_ground`` the Occ3D class under its middle, '' within
-    0.3 m of a border. ``pixel_px`` and ``box_px`` by camera: mean (x, y) and bounds (x0, y0, x1, y1) of its visible
+    ``indicator`` ('left', 'right', '') are shown by its lamps; ``on_ground`` the Occ3D class under its middle, ''
+    within 0.3 m of a border. ``pixel_px`` and ``box_px`` by camera: mean (x, y) and bounds (x0, y0, x1, y1) of its visible
     pixels in the full image of 1600x900.
     """
 
@@ -140,8 +140,8 @@ class KeyframeFacts:
 
     ``time_of_day`` is 'day', 'dusk' or 'night'; ``weather`` 'clear', 'rain' or 'fog'; ``bend`` 'straight', 'left' or
     'right' within the next 25 m of the ego's street; ``junction_m`` distance along the route to the next junction's
-    edge, 0 inside, None if farther than 25 m; ``crossing_m`` the same for a pedestrian crossing; ``ground`` Occ3D ground
-    classes seen within 25 m with their shares of the pixels; ``outcomes`` by option, only where 3 s are left.
+    edge, 0 inside, None if farther than 25 m; ``crossing_m`` the same for a pedestrian crossing; ``ground`` Occ3D
+    ground classes seen within 25 m with their shares of the pixels; ``outcomes`` by option, only where 3 s are left.
     """
 
     scene_token: str

@@ -17,9 +17,12 @@ from sparseoccvla_ros.world.drawing.render import Renderer
 from sparseoccvla_ros.world.rig import Rig
 from sparseoccvla_ros.world.streets.street import GROUND_LABELS, GROUND_RANKS
 
-#: A solid must reach at least this far into a voxel to occupy it, or half as far as it is thick. With less, bodies grow and
-#: rays that pass close by them end in their voxels (one in a hundred more with 0.1); with more, small agents lose voxels.
+#: A solid must reach at least this far into a voxel to occupy it, or half as far as it is thick. With less, bodies grow
+#: and rays that pass close by them end in their voxels (one in a hundred more with 0.1); with more, small agents lose
+#: voxels.
 MARGIN_M = 0.15
+#: A middle exactly on the face of two voxels is in both, whatever rounding does.
+ROUNDING_M = 1e-9
 #: A voxel is seen when its middle lies before the surface that the ray meets, or at most this far behind it.
 SEEN_BEHIND_M = 0.5 * VOXEL_M * 3.0**0.5
 #: The ego moves less than this while the six cameras fire.
@@ -199,7 +202,7 @@ def voxels_of(
     least, greatest = vertices_m.min(axis=1), vertices_m.max(axis=1)
     # The margin never takes the voxel that holds a solid's middle, however thin the solid is.
     middle = (caster.middle_m[numbers, None] @ rotation + shift)[:, 0]
-    margin_m = np.minimum(MARGIN_M, np.minimum(middle - least, greatest - middle))
+    margin_m = np.minimum(MARGIN_M, np.minimum(middle - least, greatest - middle)) - ROUNDING_M
     first = np.maximum(np.floor((least + margin_m - low_m) / VOXEL_M).astype(np.int64), 0)
     last = np.minimum(np.ceil((greatest - margin_m - low_m) / VOXEL_M).astype(np.int64), GRID_SHAPE)
     near = np.nonzero((first < last).all(axis=1))[0]
@@ -209,7 +212,7 @@ def voxels_of(
     spare_m = np.minimum(
         np.einsum('spi,si->sp', np.abs(normals), margin_m), offsets_m - np.einsum('spi,si->sp', normals, middle)
     )
-    limits_m = offsets_m - spare_m + 0.5 * VOXEL_M * np.abs(normals).sum(axis=2)
+    limits_m = offsets_m + ROUNDING_M - spare_m + 0.5 * VOXEL_M * np.abs(normals).sum(axis=2)
     axes = [low_m[axis] + (np.arange(GRID_SHAPE[axis]) + 0.5) * VOXEL_M for axis in range(3)]
     for index, number in enumerate(numbers[near].tolist()):
         block = tuple(slice(low, high) for low, high in zip(first[near[index]], last[near[index]], strict=True))

@@ -13,8 +13,8 @@ import numpy as np
 
 from sparseoccvla_ros.data.occ3d import CLASS_NAMES
 from sparseoccvla_ros.geometry import inverse, transform_from_planar, yaw_of
+from sparseoccvla_ros.world.bodies.footprints import footprints
 from sparseoccvla_ros.world.bodies.overlap import overlapping_pairs
-from sparseoccvla_ros.world.bodies.thing import Shape
 from sparseoccvla_ros.world.labels.facts import Option
 from sparseoccvla_ros.world.scene import Scene
 from sparseoccvla_ros.world.stage import WARM_UP_S
@@ -32,8 +32,6 @@ SPEED_UP_MPS2, FASTEST_MPS = 2.5, 20.0
 BRAKE_FIRMLY_MPS2 = 6.0
 #: Nothing farther can be reached, nor reach the ego, within the horizon.
 REACH_M = 90.0
-#: Parts of buildings, trees and poles that a car can touch: those from a kerb's height to its bonnet's.
-TOUCHABLE_M = (0.25, 1.4)
 DRIVEABLE = 'driveable_surface'
 
 
@@ -55,17 +53,17 @@ class WhatIf:
         self._scene = scene
         self._ego_from_box = inverse(scene.world_from_ego(0.0)) @ scene.ego_box(0.0)
         owners: list[int] = []
-        footprints: list[np.ndarray] = []
+        still: list[np.ndarray] = []
         sizes: list[tuple[float, float]] = []
         for index, thing in enumerate(scene.things):
             if thing.still:
                 world_from_object = thing.state_at(0.0).world_from_object
-                for object_from_middle, size_m in _footprints(thing.shape):
+                for object_from_middle, size_m in footprints(thing.shape):
                     owners.append(index)
-                    footprints.append(world_from_object @ object_from_middle)
+                    still.append(world_from_object @ object_from_middle)
                     sizes.append(size_m)
         self._still_owner = np.array(owners, dtype=np.int64)
-        self._still = np.array(footprints).reshape(-1, 4, 4)
+        self._still = np.array(still).reshape(-1, 4, 4)
         self._still_size_m = np.array(sizes).reshape(-1, 2)
         self._moving = [index for index, thing in enumerate(scene.things) if not thing.still]
 
@@ -102,7 +100,7 @@ class WhatIf:
             for index in self._moving
             if np.hypot(*(self._scene.things[index].state_at(time_s).world_from_object[:2, 3] - here_m)) < REACH_M
         ]
-        own = [_footprints(self._scene.things[index].shape) for index in moving]
+        own = [footprints(self._scene.things[index].shape) for index in moving]
         owners = np.concatenate(
             [self._still_owner[near], [index for index, parts in zip(moving, own, strict=True) for _ in parts]]
         ).astype(np.int64)
@@ -174,20 +172,3 @@ class WhatIf:
             heading += turned
             poses.append(transform_from_planar(x, y, heading))
         return np.array(poses)
-
-
-def _footprints(shape: Shape) -> list[tuple[np.ndarray, tuple[float, float]]]:
-    """Rectangles on the ground, as ``object_from_middle`` [4, 4] with length and width: the box of what has one, of
-    others the parts that a car can touch.
-    """
-    if shape.category:
-        return [(np.eye(4), shape.size_m[:2])]
-    lowest_m, highest_m = TOUCHABLE_M
-    parts = []
-    for solid in shape.solids:
-        low, high = solid.vertices_m.min(axis=0), solid.vertices_m.max(axis=0)
-        if low[2] < highest_m and high[2] > lowest_m:
-            middle = 0.5 * (low + high)
-            size_m = (float(high[0] - low[0]), float(high[1] - low[1]))
-            parts.append((transform_from_planar(float(middle[0]), float(middle[1]), 0.0), size_m))
-    return parts

@@ -115,7 +115,7 @@ def _parked_vehicle(rng: np.random.Generator) -> tuple[Shape, float]:
         return truck(rng), 10.5
     if kind < 0.14:
         return trailer(rng), 12.5
-    if kind < 0.24:
+    if kind < 0.27:
         return motorcycle(rng, ridden=False), 3.2
     return car(rng), 6.0
 

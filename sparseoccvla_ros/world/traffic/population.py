@@ -144,7 +144,7 @@ def _vehicle(rng: np.random.Generator, lane_width_m: float) -> tuple[Shape, ...]
         return (bus(rng),)
     if kind < 0.24:
         return (truck(rng),)
-    if kind < 0.36:
+    if kind < 0.38:
         return (motorcycle(rng, ridden=True),)
     return (car(rng),)
 

@@ -16,6 +16,7 @@ from sparseoccvla_ros.world.traffic.path import STEP_M, Path, turn_points
 LANE_CHANGE_M = 45.0
 #: A turn begins at most this far before the place where the two lanes' middles would cross.
 LONGEST_TANGENT_M = 13.0
+NOSE_M = 2.0
 
 
 class GateKind(Enum):
@@ -212,6 +213,9 @@ def _turn(
     meet = centre + ahead_in * u + ahead_out * v
     room_in = junction.setback_on(way.street) + 0.5 * Street.CROSSING_LENGTH_M + u
     room_out = junction.setback_on(out.street) + 0.5 * Street.CROSSING_LENGTH_M - v
+    if movement is Movement.LEFT:
+        # The front, which comes to the exit first and still at an angle, stays off the island's tip.
+        room_out -= NOSE_M
     tangent_m = float(min(room_in, room_out, LONGEST_TANGENT_M))
     local = turn_points(TURNS_RAD[movement], tangent_m)[:-1]
     points = meet + (local[:, :1] - tangent_m) * ahead_in + local[:, 1:] * left_in

@@ -94,8 +94,8 @@ def test_the_thinnest_solid_has_the_voxel_of_its_middle_and_no_hole(scenes, rig,
     occupied = labels.semantics == BICYCLE
     index, _ = voxel_of(middle_m)
     assert occupied[tuple(index)]
-    # The bar's own line never runs farther than a voxel's diagonal from what is occupied.
-    line = middle_m + np.linspace(-0.95, 0.95, 50)[:, None] * along
+    # But for its ends, which the margin cuts, the bar's line never leaves a voxel's surroundings of what is occupied.
+    line = middle_m + np.linspace(-0.75, 0.75, 50)[:, None] * along
     centres = (np.argwhere(occupied) + 0.5) * VOXEL_M + RANGE_M[:3]
     assert np.linalg.norm(line[:, None] - centres[None], axis=-1).min(axis=1).max() < 0.5 * VOXEL_M * 3.0**0.5
     assert occupied.sum() <= 16
@@ -107,9 +107,8 @@ def test_a_cone_stands_in_the_voxel_of_its_middle_and_at_most_in_those_it_touche
     pose = scenes[0].world_from_ego(0.0) @ transform_from_planar(*place_m, 0.1)
     occupied = label_only(scenes[0], rig, standing(TRAFFIC_CONE, cone, pose)).semantics == TRAFFIC_CONE
     # x = 8.0..8.4 m and y = 2.0..2.4 m is voxel (120, 105); layers from -0.2 and 0.2 m up.
-    if place_m != (8.0, 2.0):
-        assert occupied[120, 105, 2:4].all()
-    assert 2 <= occupied.sum() <= 8
+    assert occupied[120, 105, 2:4].all()
+    assert occupied.sum() <= 8
     outside = occupied.copy()
     outside[119:122, 104:107, 2:5] = False
     assert not outside.any()

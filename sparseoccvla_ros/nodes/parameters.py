@@ -145,7 +145,7 @@ class ReasoningParameters(MotionParameters):
     adapters_folder: str = parameter('', 'folder with a subfolder per LoRA adapter (peft, safetensors); empty: none')
     kept_scenes: int = parameter(20, 'scenes that stay askable, the newest included', 1, 1000)
     max_waiting_questions: int = parameter(8, 'questions that wait; one more is answered "busy" at once', 1, 1000)
-    max_running_answers: int = parameter(4, 'answers decoded in turn, token by token', 1, 64)
+    max_running_answers: int = parameter(4, 'answers decoded together, token by token', 1, 64)
     max_question_chars: int = parameter(2000, 'longest accepted question; characters', 1, 100000)
     max_conversations: int = parameter(32, 'conversations kept; the one used longest ago goes first', 1, 10000)
     max_turns: int = parameter(8, 'turns kept of each conversation', 1, 1000)

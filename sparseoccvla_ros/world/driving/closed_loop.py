@@ -115,7 +115,7 @@ class ClosedLoop:
         self._end_at_collision = end_at_collision
         self._contacts = Contacts(self.scene)
         self._touched: set[int] = set()
-        start_m, _, _ = self.scene.traffic.vehicle_at(0, WARM_UP_S)
+        start_m, _, _ = self.scene.simulation.vehicle_at(0, WARM_UP_S)
         self.progress = RouteProgress(self.scene.route, start_m)
         self._start_m = self._moved_m = start_m
         self._moved_s = 0.0
@@ -161,9 +161,9 @@ class ClosedLoop:
         front_before_m = self._front_m()
         state = self.scene.state
         self.progress.update(state.x_m, state.y_m)
-        place = EgoPlace(state.x_m, state.y_m, state.heading_rad, state.speed_mps)
-        self.scene.traffic.put_ego(place, self.progress.along_m)
-        self.scene.traffic.step()
+        place = EgoPlace(state.x_m, state.y_m, state.heading_rad, state.speed_mps, self.progress.along_m)
+        self.scene.simulation.place_ego(place)
+        self.scene.simulation.step()
         self._steps += 1
         events = [*self._collisions(), *self._rules(front_before_m), *self._ends()]
         self.events += events

@@ -8,8 +8,7 @@ import numpy as np
 
 from sparseoccvla_ros.geometry import transform_from_planar
 from sparseoccvla_ros.world.driving.bicycle import Bicycle, BicycleState
-from sparseoccvla_ros.world.driving.traffic import DrivenTraffic
-from sparseoccvla_ros.world.scene import EgoMotion, Scene
+from sparseoccvla_ros.world.scene import EgoMotion, Scene, simulate
 from sparseoccvla_ros.world.stage import WARM_UP_S, Stage
 from sparseoccvla_ros.world.traffic.path import STEP_M, Path
 
@@ -30,12 +29,10 @@ class DrivenScene(Scene):
     """
 
     def __init__(self, stage: Stage, bicycle: Bicycle) -> None:
-        vehicles = [item.vehicle for item in stage.traffic]
-        self.traffic = DrivenTraffic(stage.plan, vehicles, [person.walker for person in stage.people])
-        self.traffic.run(WARM_UP_S)
-        super().__init__(stage, self.traffic)
+        super().__init__(stage, simulate(stage))
+        self.simulation.run(WARM_UP_S)
         self._bicycle = bicycle
-        s_m, speed, accel = self.traffic.vehicle_at(0, WARM_UP_S)
+        s_m, speed, accel = self.simulation.vehicle_at(0, WARM_UP_S)
         x, y, heading, bent = self.route.at(s_m)
         self._states = [BicycleState(x, y, heading, speed, accel, bicycle.steering_rad(bent))]
 

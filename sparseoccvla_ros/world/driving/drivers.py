@@ -21,7 +21,7 @@ def follow_route(loop: ClosedLoop) -> DrivePlan:
     It sees everything, through walls too: an upper bound, and the proof that a scene can be driven.
     """
     state, route = loop.scene.state, loop.scene.route
-    accel = loop.scene.traffic.advised_accel_mps2()
+    accel = loop.scene.simulation.vehicle_at(0, loop.scene.simulation.time_s)[2]
     times = np.arange(round(HORIZON_S / PLAN_STEP_S) + 1) * PLAN_STEP_S
     driven = np.minimum(times, state.speed_mps / -accel) if accel < 0.0 else times
     along = loop.progress.along_m + (state.speed_mps + 0.5 * accel * driven) * driven

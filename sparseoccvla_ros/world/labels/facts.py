@@ -50,8 +50,8 @@ class Outcome:
 
     ``ends_on`` is the Occ3D class of the ground under the ego's middle where it first leaves the road, or
     ``driveable_surface``; ``hits`` the index into ``KeyframeFacts.objects`` of who is touched first, None if nobody
-    that is visible; ``hits_other`` whether anything else (a building, a hidden agent) is touched; ``time_s`` of the first of
-    these events, None if there is none.
+    that is visible; ``hits_other`` whether anything else (a building, a hidden agent) is touched; ``time_s`` of the
+    first of these events, None if there is none.
     """
 
     ends_on: str
@@ -69,8 +69,8 @@ class SeenObject:
     ``velocity_mps`` [2] in ego axes. ``visible_px`` pixels by camera at the size of the images written, scaled to
     352x128. ``future_m`` [K, 2], K <= 6 positions at ``FUTURE_S``, shorter at the end of a scene. ``braking`` and
     ``indicator`` ('left', 'right', '') are shown by its lamps; ``on_ground`` the Occ3D class under its middle, ''
-    within 0.3 m of a border. ``pixel_px`` and ``box_px`` by camera: mean (x, y) and bounds (x0, y0, x1, y1) of its visible
-    pixels in the full image of 1600x900.
+    within 0.3 m of a border. ``pixel_px`` and ``box_px`` by camera: mean (x, y) and bounds (x0, y0, x1, y1) of its
+    visible pixels in the full image of 1600x900.
     """
 
     instance_token: str

@@ -59,12 +59,13 @@ class Moment:
 
 @dataclass(frozen=True)
 class EgoPlace:
-    """The ego as driven from outside: rear axle's world x, y, heading, and speed."""
+    """The ego as driven from outside: rear axle, world x, y, heading, speed; arc length of its own path beside it."""
 
     x_m: float
     y_m: float
     heading_rad: float
     speed_mps: float
+    along_m: float
 
 
 _REASONS = tuple(Reason)
@@ -141,7 +142,11 @@ class Simulation:
         return (len(self._moments) - 1) * STEP_S
 
     def place_ego(self, place: EgoPlace) -> None:
-        """From now on the ego is where this says; call before every :meth:`step`."""
+        """From now on the ego is where this says; call before every :meth:`step`.
+
+        Others react to where it is. Its own acceleration becomes what a driver under the common rules would choose
+        there, which nobody has to follow.
+        """
         self._ego = place
 
     def run(self, until_s: float) -> None:
@@ -202,6 +207,8 @@ class Simulation:
     def _decide(self) -> None:
         """Set the accelerations and walking speeds that hold from the last moment on."""
         now, time_s = self._moments[-1], self.time_s
+        if self._ego is not None:
+            now.s_m[0], now.speed_mps[0] = self._ego.along_m, self._ego.speed_mps
         index = np.minimum((now.s_m / STEP_M).astype(np.int64), self._last)
         rows = np.arange(len(self.vehicles))
         shift = (now.s_m - index * STEP_M).astype(np.float32)
@@ -212,7 +219,6 @@ class Simulation:
             place = self._ego
             at[0] = np.array([place.x_m, place.y_m]) - self._origin
             ahead[0] = math.cos(place.heading_rad), math.sin(place.heading_rad)
-            speed[0] = place.speed_mps
         active = np.hypot(*(at - at[0]).T) < ACTIVE_M
         discs = at[self._disc_owner] + ahead[self._disc_owner] * self._disc_along[:, None].astype(np.float32)
         discs = np.where(active[self._disc_owner, None], discs, np.float32(1e6))

@@ -102,10 +102,10 @@ def test_pedestrians_wait_for_an_ego_that_drives_up_and_cross_where_it_is_far(sc
     def on_road_after(before_m, speed, seconds):
         """How many of them are beyond their kerb after the ego has been this far before the line at this speed."""
         # Alone with the pedestrians, so that nobody else keeps them waiting.
-        traffic = ClosedLoop(replace(stage, traffic=stage.traffic[:1])).scene.traffic
+        traffic = ClosedLoop(replace(stage, traffic=stage.traffic[:1])).scene.simulation
         x, y, heading, _ = route.at(line_m - before_m)
         for _ in range(round(seconds / 0.1)):
-            traffic.put_ego(EgoPlace(x, y, heading, speed), line_m - before_m)
+            traffic.place_ego(EgoPlace(x, y, heading, speed, line_m - before_m))
             traffic.step()
         return sum(traffic.walker_at(number, traffic.time_s)[0] > walker.kerbs[0].s_m for number, walker in people)
 
@@ -207,4 +207,4 @@ def test_a_steps_controls_begin_when_it_does(scenes):
     after = [loop.scene.world_from_ego(time_s) for time_s in (-0.02, 0.0)]
     assert np.array_equal(before, after)
     assert loop.scene.now_s == pytest.approx(loop.time_s) == pytest.approx(0.1)
-    assert loop.scene.traffic.time_s == pytest.approx(3.1)
+    assert loop.scene.simulation.time_s == pytest.approx(3.1)

@@ -52,9 +52,8 @@ def test_beyond_its_ends_a_path_goes_straight_on():
 
 
 def test_speed_limits_are_reached_by_comfortable_braking():
-    path = Path.through(
-        np.concatenate([np.column_stack([np.arange(0.0, 60.0), np.zeros(60)]), (60.0, 0.0) + turn_points(1.5, 9.0)])
-    )
+    straight, turn = np.column_stack([np.arange(60.0), np.zeros(60)]), turn_points(1.5, 9.0)
+    path = Path.through(np.concatenate([straight, np.add(turn, (60.0, 0.0))]))
     cap = np.full(len(path.points_m), 40.0)
     cap[20:24] = 5.0
     limit = path.speed_limits_mps(1.8, 1.2, cap)

@@ -114,7 +114,7 @@ def test_others_react_to_an_ego_that_is_driven_from_outside():
     simulation = Simulation(plan, [car(plan, 150.0), car(plan, 110.0)], [])
     for _ in range(150):
         # The ego stands in the lane at x = 200 m, whatever its own driver would have done.
-        simulation.place_ego(EgoPlace(200.0, 50.0 - 1.75, 0.0, 0.0))
+        simulation.place_ego(EgoPlace(200.0, 50.0 - 1.75, 0.0, 0.0, 0.0))
         simulation.step()
     s_m, speed, _ = simulation.vehicle_at(1, simulation.time_s)
     assert speed < 0.1

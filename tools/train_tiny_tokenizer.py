@@ -1,25 +1,30 @@
 #!/usr/bin/env python3
-"""Train the tokenizer of the shipped tiny language model (seconds, no data needed).
+"""Train the tokenizer of the shipped tiny language model on the world's questions (seconds).
 
-    .venv/bin/python tools/train_tiny_tokenizer.py weights/tiny/tokenizer
+    .venv/bin/sparseoccvla world --out out/world --scenes 100 --seed 1
+    .venv/bin/python tools/train_tiny_tokenizer.py out/world/questions/pairs/train.jsonl weights/tiny/tokenizer
 
-A byte-level BPE over street questions and answers made here from templates: any UTF-8 text is representable, every
-digit is its own token (so that numbers are spelled the same way whatever their length), and the same tokenizer comes
-out on every run. Changing it invalidates every checkpoint of the tiny language model.
+A byte-level BPE over the questions and answers of the training scenes, and over common English words, so that people's
+own questions stay short: any UTF-8 text is representable, and every digit is its own token (so that numbers are spelled
+the same way whatever their length). The same file gives the same tokenizer. Changing it invalidates every checkpoint of
+the tiny language model. --compare FILE... reports tokens per question and answer on other files of pairs.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import random
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-VOCABULARY = 1536
+from sparseoccvla_ros.model.config import LanguageConfig
+
+#: Of the tokens, 256 are bytes and 6 are special. The world's text has some 550 words, which with a capital or without
+#: a space before them make about 700 tokens; the others are common words and pieces of words.
+VOCABULARY = LanguageConfig.vocabulary
 SPECIAL_TOKENS = ['<pad>', '<s>', '</s>', '<|system|>', '<|user|>', '<|assistant|>']
 CHAT_TEMPLATE = (
     '{% for message in messages %}'
@@ -28,29 +33,6 @@ CHAT_TEMPLATE = (
     '{% else %}{{ message.content }}{{ eos_token }}{% endif %}'
     '{% endfor %}'
 )
-
-THINGS = [
-    'car', 'truck', 'bus', 'trailer', 'construction vehicle', 'motorcycle', 'bicycle', 'cyclist', 'pedestrian',
-    'traffic cone', 'barrier', 'traffic light', 'stop sign', 'crosswalk', 'building', 'wall', 'tree', 'vegetation',
-    'sidewalk', 'driveable surface', 'terrain', 'lane', 'intersection', 'parked car', 'child', 'animal', 'pole',
-]  # fmt: skip
-COLORS = ['white', 'black', 'gray', 'silver', 'red', 'blue', 'green', 'yellow', 'orange', 'brown']
-MOTIONS = [
-    'moving', 'stopped', 'parked', 'waiting', 'turning left', 'turning right', 'crossing the road', 'going ahead',
-    'braking', 'accelerating', 'reversing', 'overtaking', 'approaching', 'driving away', 'merging', 'standing',
-]  # fmt: skip
-PLACES = [
-    'ahead', 'behind', 'to the left', 'to the right', 'to the front left', 'to the front right', 'to the back left',
-    'to the back right', 'on the sidewalk', 'in our lane', 'in the next lane', 'at the intersection', 'nearby',
-]  # fmt: skip
-ACTIONS = [
-    'keep going at the same speed', 'slow down', 'brake gently to a stop', 'stop', 'wait', 'accelerate', 'turn left',
-    'turn right', 'go straight', 'change lanes to the left', 'change lanes to the right', 'yield', 'remain stationary',
-]  # fmt: skip
-REASONS = [
-    'the way is clear', 'a {thing} is {motion} {place}', 'there is a {thing} {place}', 'the light is red',
-    'the light is green', 'the {thing} may cross', 'the distance is only {number} meters', 'there is no traffic',
-]  # fmt: skip
 #: Common English, so that questions in other words than the templates' stay short.
 WORDS = """
 about above according across act action actual additional after again against agent all allow almost alone along
@@ -95,45 +77,31 @@ useful usually van vehicle velocity very via view visibility visible wait walk w
 we weather well were west wet what when where whether which while who whole why wide width will window with
 within without work worker would wrong yard yes yet you young zebra zero zone
 """.split()
-TEMPLATES = [
-    'What do you see?', 'Describe the scene.', 'What is {place}?', 'Is there a {thing} {place}?',
-    'Is the {thing} {motion}?',
-    'How many {thing}s are there?', 'How many {thing}s are {place}?', 'How many objects are within {number} meters?',
-    'Where is the nearest {thing}?', 'How far is the nearest {thing}?', 'What is the {color} {thing} {place} doing?',
-    'What should the ego vehicle do next?', 'What should we do if a {thing} appears {place}?',
-    'Why should we {action}?', 'Can we {action}?', 'Is it safe to {action}?',
-    'What will happen in the next {number} seconds?',
-    'What will the {thing} {place} do?', 'What is at position ({decimal}, {decimal})?', 'Which objects are {motion}?',
-    'What are the important objects in the current scene?', 'What is the future state of the {thing} {place}?',
-    'Please describe the current scene of the surrounding cameras.', 'assign scores to trajectory anchors',
-    'Answer questions about the street scene around the ego vehicle.', 'Yes, there is one.', 'No, there is none.',
-    'Yes, a {color} {thing} is {motion} {place}.', 'No, there is no {thing} {place}.', 'There are {number} {thing}s.',
-    'There are {number} {thing}s and {number} {thing}s {place}.', 'The nearest {thing} is {decimal} meters {place}.',
-    'The {color} {thing} {place} is {motion}.', 'It is at ({decimal}, {decimal}).',
-    'The ego vehicle should {action}, because {reason}.',
-    'We should {action} because {reason}.', 'A {thing} will be {motion} {place} in {number} seconds.', 'I do not know.',
-    'Going straight. The speed is {decimal} meters per second.', 'The {thing} is occluded by the {thing}.',
-]  # fmt: skip
 
 
-def street_sentences(count: int, seed: int) -> Iterator[str]:
-    """Templates filled at random, and loose words between them; the same sentences for the same seed."""
-    rng = random.Random(seed)
-    words = {'thing': THINGS, 'color': COLORS, 'motion': MOTIONS, 'place': PLACES, 'action': ACTIONS}
-    for template in itertools.islice(itertools.cycle(TEMPLATES), count):
-        text = template.replace('{reason}', rng.choice(REASONS))
-        for name, options in words.items():
-            while f'{{{name}}}' in text:
-                text = text.replace(f'{{{name}}}', rng.choice(options), 1)
-        while '{number}' in text:
-            text = text.replace('{number}', str(rng.randint(0, 60)), 1)
-        while '{decimal}' in text:
-            text = text.replace('{decimal}', f'{rng.uniform(-40.0, 40.0):.1f}', 1)
-        yield text
-        yield ' ' + ' '.join(rng.choices(WORDS, k=6))
+def load_pairs(path: Path) -> list[dict[str, str]]:
+    """Pairs as `sparseoccvla world` writes them, one a line.
+
+    Raises:
+        ValueError: no pair in it.
+    """
+    pairs = [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
+    if not pairs:
+        raise ValueError(f'{path} has no question')
+    return pairs
 
 
-def train(sentences: Iterator[str]) -> PreTrainedTokenizerFast:
+def texts(pairs: Sequence[dict[str, str]]) -> Iterator[str]:
+    """What the tokenizer is trained on, in a fixed order."""
+    yield LanguageConfig.system_prompt
+    yield LanguageConfig.planning_prompt
+    yield ' '.join(['', *WORDS])
+    for pair in pairs:
+        yield pair['question']
+        yield pair['answer']
+
+
+def train(sentences: Iterator[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
     """Byte-level BPE with single-digit tokens and the chat template of the tiny model."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -141,7 +109,7 @@ def train(sentences: Iterator[str]) -> PreTrainedTokenizerFast:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         special_tokens=SPECIAL_TOKENS,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -158,13 +126,40 @@ def train(sentences: Iterator[str]) -> PreTrainedTokenizerFast:
     )
 
 
+def figures(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[dict[str, str]]) -> dict[str, float]:
+    """Mean tokens of a question and of an answer, and the share of words (as they stand in the text) that are split."""
+    split_into_words = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str
+    length = {
+        key: sum(len(tokenizer.encode(pair[key], add_special_tokens=False)) for pair in pairs) / len(pairs)
+        for key in ('question', 'answer')
+    }
+    pieces: dict[str, int] = {}
+    words = split = 0
+    for text in (pair[key] for pair in pairs for key in length):
+        for _, (start, end) in split_into_words(text):
+            word = text[start:end]
+            if word.strip().isalpha():
+                if word not in pieces:
+                    pieces[word] = len(tokenizer.encode(word, add_special_tokens=False))
+                words, split = words + 1, split + (pieces[word] > 1)
+    return {**length, 'split_words': split / words}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('pairs', type=Path, help='questions/pairs/train.jsonl of a world')
     parser.add_argument('out', type=Path, help='folder to write')
-    out = parser.parse_args().out
-    tokenizer = train(street_sentences(20_000, seed=0))
-    tokenizer.save_pretrained(out)
-    print(f'{len(tokenizer)} tokens -> {out}')
+    parser.add_argument('--compare', type=Path, nargs='*', default=[], help='other files of pairs')
+    arguments = parser.parse_args()
+    before = AutoTokenizer.from_pretrained(arguments.out, local_files_only=True) if arguments.out.is_dir() else None
+    tokenizer = train(texts(load_pairs(arguments.pairs)))
+    tokenizer.save_pretrained(arguments.out)
+    print(f'{len(tokenizer)} tokens -> {arguments.out}')
+    for path in (arguments.pairs, *arguments.compare):
+        for name, measured in (('before', before), ('now', tokenizer)):
+            if measured is not None:
+                told = figures(measured, load_pairs(path))
+                print(f'{path} {name}: ' + ', '.join(f'{key} {value:.3f}' for key, value in told.items()))
 
 
 if __name__ == '__main__':

@@ -1,0 +1,1 @@
+"""Parts of overfit_questions.py and overfit_adapter.py."""

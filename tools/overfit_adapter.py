@@ -4,10 +4,10 @@
     .venv/bin/python tools/overfit_adapter.py --data out/questions_world --base out/overfit_questions \\
         --out out/overfit_adapter
 
-Same keyframes and encoder as the base's (give the same --weights, --every and --seed). The base is frozen, connector
-included; only the adapter is trained, on the world's questions of --kind about these keyframes. Then the reasoning
-engine of the car answers them, and the questions that the base was trained on, three times: before, with the adapter
-set at run time, and after its removal, which must give the first answers again, byte by byte.
+The base is frozen, connector included; only the adapter is trained, on the world's questions of --kind about the base's
+keyframes. Then the reasoning engine of the car answers them, and the questions that the base was trained on, three
+times: before, with the adapter set at run time, and after its removal, which must give the first answers again, byte by
+byte.
 
 Goes on where an interrupted run stopped. OUT/adapters/KIND is peft's folder, OUT/log.jsonl has the losses and, last,
 the results.
@@ -22,18 +22,16 @@ from queue import SimpleQueue
 
 import torch
 from language_overfit.asking import LIMITS, ask_all, exact
-from language_overfit.choice import AskedQuestion, asked_questions, load_pairs, prior_answers, train_scenes
-from language_overfit.keyframes import Keyframes, deranged, encode_keyframes
+from language_overfit.choice import AskedQuestion, asked_questions, load_pairs, prior_answers
+from language_overfit.keyframes import Keyframes, deranged
 from language_overfit.train import TrainRequest, report, train
 from peft import LoraConfig, get_peft_model
 
-from sparseoccvla_ros.data.nuscenes import NuScenesTables
 from sparseoccvla_ros.model.adapters import train_adapters_only
 from sparseoccvla_ros.model.config import load_model_config
 from sparseoccvla_ros.model.language import SceneLanguage
-from sparseoccvla_ros.model.vla import build_language, build_perception
+from sparseoccvla_ros.model.vla import build_language
 from sparseoccvla_ros.runtime.reasoning import ReasoningEngine
-from sparseoccvla_ros.world.files.tables import VERSION
 
 LINEAR_LAYERS = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']
 
@@ -43,14 +41,12 @@ def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    config = load_model_config('tiny')
+    checkpoint = arguments.base / 'checkpoint'
+    config = load_model_config(checkpoint / 'config.yaml')
     arguments.out.mkdir(parents=True, exist_ok=True)
-    perception = build_perception(config, weights=arguments.weights, seed=arguments.seed)
-    tables = NuScenesTables(arguments.data, VERSION)
-    keyframes = encode_keyframes(tables, train_scenes(arguments.data), arguments.every, perception, config)
+    keyframes = Keyframes.load(arguments.base / 'keyframes.pt')
     pairs = [pair for pair in load_pairs(arguments.data) if pair.kind == arguments.kind]
     questions = asked_questions(pairs, frozenset(keyframes.sample_tokens))
-    checkpoint = arguments.base / 'checkpoint'
     language = with_adapter(build_language(config, weights=checkpoint), arguments.rank)
     trainable = sum(parameter.numel() for parameter in language.parameters() if parameter.requires_grad)
     request = TrainRequest(arguments.steps, arguments.lr, arguments.keyframes, seed=arguments.seed)
@@ -71,9 +67,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--data', type=Path, required=True, help='the world of the base')
     parser.add_argument('--base', type=Path, required=True, help='OUT of overfit_questions.py')
     parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument('--weights', type=Path, help='checkpoint folder of the encoder; default: random')
     parser.add_argument('--kind', default='count')
-    parser.add_argument('--every', type=int, default=4, help='of the keyframes')
     parser.add_argument('--rank', type=int, default=16)
     parser.add_argument('--steps', type=int, default=200)
     parser.add_argument('--lr', type=float, default=3e-3)

@@ -36,7 +36,7 @@ from language_overfit.train import TrainRequest, report, train
 
 from sparseoccvla_ros.data.nuscenes import NuScenesTables
 from sparseoccvla_ros.model.checkpoint import save_checkpoint
-from sparseoccvla_ros.model.config import load_model_config
+from sparseoccvla_ros.model.config import VLAConfig, load_model_config
 from sparseoccvla_ros.model.vla import build_language, build_perception
 from sparseoccvla_ros.runtime.reasoning import ReasoningEngine
 from sparseoccvla_ros.world.files.tables import VERSION
@@ -47,14 +47,12 @@ def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    config = load_model_config('tiny')
+    config = load_model_config('tiny' if arguments.weights is None else arguments.weights / 'config.yaml')
     arguments.out.mkdir(parents=True, exist_ok=True)
     pairs = load_pairs(arguments.data)
-    perception = build_perception(config, weights=arguments.weights, seed=arguments.seed)
-    tables = NuScenesTables(arguments.data, VERSION)
-    keyframes = encode_keyframes(tables, train_scenes(arguments.data), arguments.every, perception, config)
+    keyframes = encoded(arguments, config)
     asked = asked_questions(
-        (pair for pair in pairs if pair.kind != arguments.hold_out), frozenset(keyframes.sample_tokens)
+        (pair for pair in pairs if pair.kind not in arguments.hold_out), frozenset(keyframes.sample_tokens)
     )
     questions = choose(asked, arguments.questions)
     language = build_language(config, weights=None, seed=arguments.seed)
@@ -68,6 +66,16 @@ def main() -> None:
         report(arguments.out, judge(engine, keyframes, questions, arguments.out))
 
 
+def encoded(arguments: argparse.Namespace, config: VLAConfig) -> Keyframes:
+    """What the encoder says about the training scenes' keyframes; OUT/keyframes.pt, made if it is not there."""
+    path = arguments.out / 'keyframes.pt'
+    if not path.is_file():
+        perception = build_perception(config, weights=arguments.weights, seed=arguments.seed)
+        tables = NuScenesTables(arguments.data, VERSION)
+        encode_keyframes(tables, train_scenes(arguments.data), arguments.every, perception, config).save(path)
+    return Keyframes.load(path)
+
+
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -75,7 +83,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--weights', type=Path, help='checkpoint folder of the encoder; default: random')
     parser.add_argument('--questions', type=int, default=200)
-    parser.add_argument('--hold-out', default='count', metavar='KIND', help='is left for overfit_adapter.py')
+    parser.add_argument(
+        '--hold-out', nargs='*', default=['count', 'trajectory'], metavar='KIND', help='kinds that are not asked'
+    )
     parser.add_argument('--every', type=int, default=4, help='of the keyframes')
     parser.add_argument('--steps', type=int, default=600)
     parser.add_argument('--lr', type=float, default=1e-3)

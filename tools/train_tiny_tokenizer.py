@@ -33,6 +33,8 @@ CHAT_TEMPLATE = (
     '{% else %}{{ message.content }}{{ eos_token }}{% endif %}'
     '{% endfor %}'
 )
+#: The prompts are read with every scene: they count this often, so that none of their words is split.
+PROMPT_COUNT = 1000
 #: Common English, so that questions in other words than the templates' stay short.
 WORDS = """
 about above according across act action actual additional after again against agent all allow almost alone along
@@ -93,8 +95,9 @@ def load_pairs(path: Path) -> list[dict[str, str]]:
 
 def texts(pairs: Sequence[dict[str, str]]) -> Iterator[str]:
     """What the tokenizer is trained on, in a fixed order."""
-    yield LanguageConfig.system_prompt
-    yield LanguageConfig.planning_prompt
+    for _ in range(PROMPT_COUNT):
+        yield LanguageConfig.system_prompt
+        yield LanguageConfig.planning_prompt
     yield ' '.join(['', *WORDS])
     for pair in pairs:
         yield pair['question']

@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from sparseoccvla_ros.world.files.request import LONGEST_S
 
 FAILED, USER_ERROR = 1, 2
 STACK = 'stack'
@@ -21,7 +24,7 @@ def drive(
     seed: Annotated[int, typer.Option('--seed', min=0, help='Of the world.')] = 0,
     first: Annotated[int, typer.Option('--first', min=0, help='First scene.')] = 0,
     scenes: Annotated[int, typer.Option('--scenes', min=1, max=10000, help='How many in a row.')] = 1,
-    seconds: Annotated[float, typer.Option('--seconds', min=1.0, max=600.0, help='Length of each drive.')] = 20.0,
+    seconds: Annotated[float, typer.Option('--seconds', min=1.0, max=LONGEST_S, help='Length of each drive.')] = 20.0,
     city: Annotated[
         str | None, typer.Option('--city', help='harbour, oldtown or suburb; all in turn if not given.')
     ] = None,
@@ -39,15 +42,31 @@ def drive(
     console = Console(soft_wrap=True, markup=False, highlight=False)
     results = []
     try:
+        if out is not None:
+            _check_writable(out)
         for scene in range(first, first + scenes):
             results.append(_drive(driver, seed, scene, seconds, city, params, logs))
             console.print(_line(results[-1]))
+        console.print(_table(results))
         if out is not None:
             out.write_text(json.dumps(results, indent=2) + '\n', encoding='utf-8')
     except (ValueError, OSError) as error:
         Console(stderr=True).print(f'error: {error}', style='red', markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(USER_ERROR) from error
-    console.print(_table(results))
+
+
+def _check_writable(out: Path) -> None:
+    """Whether the figures can be written, before hours of driving are spent on them.
+
+    Raises:
+        OSError: they cannot.
+    """
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f'--json {out}: there is no folder {out.parent}')
+    if out.is_dir():
+        raise IsADirectoryError(f'--json {out}: this is a folder')
+    if not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise PermissionError(f'--json {out}: not writable')
 
 
 def _drive(

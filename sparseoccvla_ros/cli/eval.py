@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from sparseoccvla_ros.cli.eval_common import FAILED_SAMPLES, refusal, require_writable, rig_cameras, scene_names, survey
+from sparseoccvla_ros.cli.eval_forecast import forecast
 from sparseoccvla_ros.cli.eval_language import language
 from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesTables
 from sparseoccvla_ros.data.occ3d import CLASS_NAMES
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sparseoccvla_ros.model.config import VLAConfig
 
 eval_app = typer.Typer(name='eval', help='Metrics as a table and as JSON.', no_args_is_help=True)
+eval_app.command()(forecast)
 eval_app.command()(language)
 
 

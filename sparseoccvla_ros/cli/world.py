@@ -1,6 +1,7 @@
 """``sparseoccvla world``: write a synthetic data set."""
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -38,25 +39,29 @@ def world(
         width_px, height_px = parse_size(size)
         town = None if city is None else parse_city(city)
         request = WorldRequest(scenes, seed, width_px, height_px, sweep_hz, seconds, town, depth, semantics, lens)
-        with _progress(console) as progress:
+        with ExitStack() as stack:
+            progress = _progress(console)
             task = progress.add_task('keyframes', total=request.keyframes, speed='')
             kept: int | None = None
 
             def show(done: int) -> None:
                 nonlocal kept
-                kept = done if kept is None else kept
+                if kept is None:
+                    # Only now: what is refused gets no progress bar.
+                    stack.enter_context(progress)
+                    kept = done
                 speed = (done - kept) / (time.perf_counter() - start_s)
                 progress.update(task, completed=done, speed=f'{speed:.1f}/s' if speed else '')
 
             summary = write_world(out, request, workers, show)
     except KeyboardInterrupt as interruption:
-        console.print(f'world: interrupted; {_how_to_go_on(out)}', style='red', markup=False, highlight=False)
+        _tell(console, f'world: interrupted; {_how_to_go_on(out)}', 'red')
         raise typer.Exit(INTERRUPTED) from interruption
     except (ValueError, FileExistsError) as error:
-        console.print(f'world: {error}', style='red', markup=False, highlight=False)
+        _tell(console, f'world: {error}', 'red')
         raise typer.Exit(2) from error
     except OSError as error:
-        console.print(f'world: {error}; {_how_to_go_on(out)}', style='red', markup=False, highlight=False)
+        _tell(console, f'world: {error}; {_how_to_go_on(out)}', 'red')
         raise typer.Exit(2) from error
     taken_s = time.perf_counter() - start_s
     made = summary.keyframes - summary.kept_keyframes
@@ -66,11 +71,19 @@ def world(
         f'{summary.images} images, {summary.annotations} boxes, {summary.questions} questions in {taken_s:.1f} s '
         f'({made / taken_s:.1f} keyframes a second with {workers} worker{"s" * (workers > 1)}{from_before})'
     )
+    if not summary.questions:
+        few = 'world: no questions: so few keyframes have no balanced selection of answers; ask for more scenes'
+        _tell(console, few, 'yellow')
 
 
 def _progress(console: Console) -> Progress:
     columns = (TextColumn('keyframes'), BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[speed]}'))
     return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+
+
+def _tell(console: Console, text: str, style: str) -> None:
+    """One line, however narrow the terminal: what is told may hold paths, which people copy."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _how_to_go_on(out: Path) -> str:

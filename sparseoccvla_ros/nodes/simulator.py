@@ -32,6 +32,7 @@ from sparseoccvla_ros.nodes.simulator_parameters import SimulatorParameters
 from sparseoccvla_ros.planning.vehicle import load_vehicle_limits
 from sparseoccvla_ros.resources import share_path
 from sparseoccvla_ros.runtime.scene import Command
+from sparseoccvla_ros.world.drawing.lens import Lens
 from sparseoccvla_ros.world.driving.closed_loop import ClosedLoop
 from sparseoccvla_ros.world.driving.driven_scene import RECORD_STEP_S
 from sparseoccvla_ros.world.driving.observation import CameraShot, Observer
@@ -52,7 +53,8 @@ MAX_LAG_S = 0.5
 class SimulatorNode(ManagedNode):
     """One drive through one scene, on a thread of its own that starts with the first activation.
 
-    The thread alone touches the world. The executor's thread leaves the newest plan for it, under ``_arrived``.
+    From then on the thread alone touches the world. The executor's thread leaves the newest plan for it, under
+    ``_arrived``, and reads of the world only ``_now``, which is replaced as a whole.
     """
 
     parameters: SimulatorParameters
@@ -62,6 +64,8 @@ class SimulatorNode(ManagedNode):
         self._arrived = threading.Condition()
         self._plan: DrivePlan | None = None
         self._answered_ns = 0
+        #: Time of the world and the ego's speed, s and m/s, after the last step.
+        self._now = (0.0, 0.0)
         self._subscription: Subscription | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -81,7 +85,7 @@ class SimulatorNode(ManagedNode):
         rig = load_rig(path, wanted.image_width_px, wanted.image_height_px, wanted.car, wanted.seed)
         stage = build_scene(wanted.seed, wanted.scene, wanted.duration_s, wanted.city or None).stage
         self._loop = ClosedLoop(stage, limits, wanted.max_plan_age_s, wanted.end_at_collision)
-        self._observer = Observer(self._loop.scene, rig)
+        self._observer = Observer(self._loop.scene, rig, Lens() if wanted.lens else None, (wanted.seed, wanted.scene))
         self._first_shot_s = min(item.trigger_offset_s for item in rig.cameras)
         start_ns = (FIRST_SCENE_US + wanted.scene * SCENE_SPACING_US) * 1000
         self._messages = SimulatorMessages(self._loop.scene, rig, preset, start_ns)
@@ -99,11 +103,12 @@ class SimulatorNode(ManagedNode):
         self._command = self._output(DrivingCommand, 'driving_command', LATCHED)
         self._subscription = self.create_subscription(PlannedTrajectory, 'trajectory', self._on_trajectory, RESULT)
         self._plan, self._answered_ns, self._command_told = None, 0, None
+        self._now = (0.0, self._loop.scene.state.speed_mps)
         self._phase = 'not begun'
         self._stopping.clear()
         self._thread = threading.Thread(target=self._run, name='simulator', daemon=True)
         self._thread.start()
-        self.get_logger().info(f'scene {stage.name} of seed {wanted.seed}: {stage.description}')
+        self.get_logger().info(f'scene {stage.name} of seed {wanted.seed}: {stage.street}, {stage.manoeuvre.value}')
 
     def release(self) -> None:
         """Stop the world, then listening and talking."""
@@ -123,13 +128,12 @@ class SimulatorNode(ManagedNode):
 
     def status(self) -> list[DiagnosticStatus]:
         """The drive, and whether plans come."""
-        loop = self._loop
-        state = loop.scene.state
+        time_s, speed_mps = self._now
         values = {
             'phase': self._phase,
-            'time_s': f'{loop.time_s:.1f}',
+            'time_s': f'{time_s:.1f}',
             'duration_s': self.parameters.duration_s,
-            'speed_mps': f'{state.speed_mps:.2f}',
+            'speed_mps': f'{speed_mps:.2f}',
             'real_time_factor': f'{self._factor:.2f}',
             **self.counters,
         }
@@ -162,8 +166,9 @@ class SimulatorNode(ManagedNode):
         except ValueError as error:
             self.count('trajectory_malformed', str(error))
             return None
-        if not self._first_shot_s <= plan.stamp_s <= self._loop.time_s + 1e-6:
-            self.count('trajectory_of_another_time', f'{plan.stamp_s:.3f} s, now {self._loop.time_s} s')
+        now_s, _ = self._now
+        if not self._first_shot_s <= plan.stamp_s <= now_s + 1e-6:
+            self.count('trajectory_of_another_time', f'{plan.stamp_s:.3f} s, now {now_s} s')
             return None
         return plan
 
@@ -197,6 +202,7 @@ class SimulatorNode(ManagedNode):
             with self._arrived:
                 plan = self._plan
             loop.step(plan)
+            self._now = (loop.time_s, loop.scene.state.speed_mps)
             self._factor = loop.time_s / max(time.monotonic() - begun_s - paused_s, 1e-9)
         self._finish()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sparseoccvla_ros.nodes.parameters import parameter
+from sparseoccvla_ros.world.files.request import LONGEST_S
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,12 @@ class SimulatorParameters:
         0, 'of the world; the same seed and scene give the same street and the same traffic', 0, 2**31 - 1
     )
     scene: int = parameter(0, 'which scene of that world to drive in', 0, 9999)
-    duration_s: float = parameter(20.0, 'the drive ends after this time of the world; seconds', 1.0, 600.0)
+    duration_s: float = parameter(20.0, 'the drive ends after this time of the world; seconds', 1.0, LONGEST_S)
     city: str = parameter('', 'harbour, oldtown or suburb; empty: they take turns by scene')
     car: int = parameter(0, 'number of the car in the fleet: its cameras deviate a little from all others', 0, 9999)
     image_width_px: int = parameter(352, 'width of the camera images; pixels', 32, 3200)
     image_height_px: int = parameter(128, 'height, at most 9/16 of the width; pixels', 16, 1800)
+    lens: bool = parameter(True, 'exposure, blur, noise and drops of a real camera; false: exact colours')
     camera_hz: float = parameter(2.0, 'camera cycles per second of the world', 0.5, 12.0)
     topics: str = parameter('default', 'topics and frames: a preset in config/topics or a path to a YAML file')
     real_time_factor: float = parameter(

@@ -16,6 +16,10 @@ BODY_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0
 #: Columns: the LiDAR's axes (x right, y forward, z up).
 BODY_FROM_LIDAR = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
+#: First number of the seeds of this module's random streams, which keeps them apart from all others: numpy takes [1, 5]
+#: and [1, 5, 0] for the same seed.
+RIG_STREAM = 7919
+
 
 @dataclass(frozen=True)
 class RigCamera:
@@ -73,8 +77,8 @@ def load_rig(path: Path, width_px: int, height_px: int, vehicle: int, seed: int)
         raise ValueError(
             f'image height {height_px} px is impossible at width {width_px} px: at most {tallest} px expected'
         )
-    # A stream of its own, so that a car is the same in every scene of a world.
-    rng = np.random.default_rng([seed, 7919, vehicle])
+    # A car is the same in every scene of a world.
+    rng = np.random.default_rng([RIG_STREAM, seed, vehicle])
     spread = config['spread']
     cameras = []
     for name, entry in config['cameras'].items():

@@ -12,18 +12,21 @@ from sparseoccvla_ros.geometry import transform_from_planar
 from sparseoccvla_ros.world.bodies.overlap import overlapping_pairs
 from sparseoccvla_ros.world.bodies.thing import State, Thing
 from sparseoccvla_ros.world.city import City
+from sparseoccvla_ros.world.ego_car import EGO_CENTRE_AHEAD_M, EGO_SIZE_M, WHEELBASE_M
 from sparseoccvla_ros.world.labels.facts import Command, Reason
 from sparseoccvla_ros.world.look import Look
-from sparseoccvla_ros.world.stage import EGO_CENTRE_AHEAD_M, EGO_SIZE_M, WARM_UP_S, Stage, build_stage
+from sparseoccvla_ros.world.manoeuvre import Manoeuvre, is_shown
+from sparseoccvla_ros.world.stage import WARM_UP_S, Stage, build_stage
 from sparseoccvla_ros.world.streets.junction import Movement
 from sparseoccvla_ros.world.streets.plan import Plan
-from sparseoccvla_ros.world.traffic.path import Path
+from sparseoccvla_ros.world.traffic.path import STEP_M, Path
 from sparseoccvla_ros.world.traffic.population import AXLE_SHARE, HITCH_M
 from sparseoccvla_ros.world.traffic.simulation import NOBODY, Simulation
 from sparseoccvla_ros.world.traffic.trip import GateKind, Passage
 
-WHEELBASE_M = 2.59
 OVERLAP_CHECK_STEP_S = 0.1
+#: Scenes drawn until one shows its manoeuvre, and the length that every manoeuvre fits in.
+ATTEMPTS, LONG_ENOUGH_S = 4, 15.0
 #: A turn is commanded when it is this long away at the present speed, or this near.
 COMMAND_AHEAD_S, COMMAND_AHEAD_M = 3.0, 12.0
 #: What lies farther along the route is not told by ``road_at``, ``signal_heads``.
@@ -64,7 +67,7 @@ class Scene:
         self.stage = stage
         self.simulation = simulation
         self.name: str = stage.name
-        self.description: str = stage.description
+        self.description: str = f'{stage.street}, {stage.manoeuvre.value}'
         self.city: City = stage.city
         self.look: Look = stage.look
         self.plan: Plan = stage.plan
@@ -147,10 +150,19 @@ class Scene:
         s_m, _, _ = self.simulation.vehicle_at(0, time_s + WARM_UP_S)
         front_m = s_m + EGO_CENTRE_AHEAD_M + 0.5 * EGO_SIZE_M[0]
         for gate in self.stage.traffic[0].vehicle.trip.gates:
-            near = -0.5 < gate.s_m - front_m < SIGNAL_AHEAD_M
-            if near and gate.approach is not None:
+            if gate.approach is None:
+                continue
+            # The light behind the junction holds until one has left it.
+            left_m = max((p.leave_m for p in self._passages if p.junction == gate.number), default=gate.s_m)
+            if s_m < left_m and gate.s_m - front_m < SIGNAL_AHEAD_M:
                 return self.stage.heads.get((gate.number, gate.approach), ())
         return ()
+
+    def passes_narrow_place(self) -> bool:
+        """Whether the ego passes a place where a work zone reaches into its lane."""
+        places_m = [self.simulation.vehicle_at(0, time_s + WARM_UP_S)[0] for time_s in (0.0, self.duration_s)]
+        first, last = (int(place_m / STEP_M) for place_m in places_m)
+        return bool(self.stage.traffic[0].vehicle.trip.narrow[first:last].any())
 
     @property
     def _path(self) -> Path:
@@ -182,15 +194,24 @@ class Scene:
 def build_scene(seed: int, index: int, duration_s: float, city_name: str | None = None) -> Scene:
     """Make scene ``index`` of the world with this seed, recorded from start to end; see :func:`stage.build_stage`.
 
-    Whoever would ever touch somebody else is left out, and then everybody moves again without him.
+    If the ego turns out not to do what the scene is about, another is drawn; after ``ATTEMPTS``, or in a scene too
+    short for that, it is said to drive on.
 
     Raises:
         ValueError: unknown city.
     """
-    stage = build_stage(seed, index, duration_s, city_name)
+    for attempt in range(ATTEMPTS if duration_s >= LONG_ENOUGH_S else 1):
+        scene = _recorded(build_stage(seed, index, duration_s, city_name, attempt))
+        if is_shown(scene):
+            return scene
+    return Scene(replace(scene.stage, manoeuvre=Manoeuvre.DRIVE_ON), scene.simulation)
+
+
+def _recorded(stage: Stage) -> Scene:
+    """Whoever would ever touch somebody else is left out, and then everybody moves again without him."""
     while True:
         scene = Scene(stage, simulate(stage))
-        scene.simulation.run(duration_s + WARM_UP_S)
+        scene.simulation.run(stage.duration_s + WARM_UP_S)
         stage, touched = _without_touching(scene)
         if not touched:
             return scene

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import Enum
 
 import numpy as np
 
 from sparseoccvla_ros.world.bodies.thing import Thing
 from sparseoccvla_ros.world.city import City, cities, city_named
+from sparseoccvla_ros.world.ego_car import EGO_CENTRE_AHEAD_M, EGO_SIZE_M
 from sparseoccvla_ros.world.look import Look, draw_look
+from sparseoccvla_ros.world.manoeuvre import Manoeuvre
 from sparseoccvla_ros.world.scenery.frontage import build_frontage
 from sparseoccvla_ros.world.scenery.kerbside import build_kerbside, build_signals
 from sparseoccvla_ros.world.scenery.site import Site
@@ -26,35 +27,22 @@ from sparseoccvla_ros.world.traffic.population import Manned, populate, shifts_o
 from sparseoccvla_ros.world.traffic.trip import Start, travel
 from sparseoccvla_ros.world.traffic.walkers import Person, crossers, strollers
 
-#: The ego's box: a small hatchback whose frame's origin lies under the middle of its rear axle.
-EGO_SIZE_M = (4.08, 1.73, 1.56)
-EGO_CENTRE_AHEAD_M = 1.3
 #: Traffic has moved this long when a scene begins, so that nobody is seen making up his mind.
 WARM_UP_S = 3.0
-
-
-class Manoeuvre(Enum):
-    """What the ego mainly does in a scene."""
-
-    DRIVE_ON = 'drive on'
-    TURN_LEFT = 'turn left'
-    TURN_RIGHT = 'turn right'
-    FOLLOW = 'follow a vehicle that slows down'
-    RED_LIGHT = 'stop at a red light'
-    START = 'wait at a red light, then start'
-    ZEBRA = 'let pedestrians cross'
-    NARROW = 'pass a narrow place'
+#: Tells this stream of random numbers from those of other purposes.
+STREAM = 101
 
 
 @dataclass(frozen=True)
 class Stage:
     """World frame: z up, ground at z = 0, metres. ``still`` are the things that have a place of their own (traffic
-    lights among them); ``heads`` tells which of them hold for an approach (junction, way); ``traffic`` begins with the
+    lights among them); ``street`` describes all but what the ego does;
+    ``heads`` tells which of them hold for an approach (junction, way); ``traffic`` begins with the
     ego.
     """
 
     name: str
-    description: str
+    street: str
     city: City
     look: Look
     plan: Plan
@@ -66,7 +54,7 @@ class Stage:
     duration_s: float
 
 
-def build_stage(seed: int, index: int, duration_s: float, city_name: str | None = None) -> Stage:
+def build_stage(seed: int, index: int, duration_s: float, city_name: str | None = None, attempt: int = 0) -> Stage:
     """Set scene ``index`` of the world with this seed.
 
     Args:
@@ -74,11 +62,12 @@ def build_stage(seed: int, index: int, duration_s: float, city_name: str | None 
         index: of the scene, >= 0; neighbours differ in town and manoeuvre.
         duration_s: the route is long enough for this time.
         city_name: one of the towns in ``city.py``; None visits them in turn.
+        attempt: another number gives another scene with the same town and manoeuvre.
 
     Raises:
         ValueError: unknown city.
     """
-    rng = np.random.default_rng([seed, index])
+    rng = np.random.default_rng([STREAM, seed, index, attempt])
     city = city_named(city_name) if city_name is not None else cities()[(index + seed) % len(cities())]
     manoeuvre = tuple(Manoeuvre)[(index + index // 8 + seed) % len(Manoeuvre)]
     look = draw_look(rng, city)
@@ -97,19 +86,23 @@ def build_stage(seed: int, index: int, duration_s: float, city_name: str | None 
         build_frontage(rng, site, street, city)
     gap_m = _gap_ahead_m(rng, manoeuvre, wishes)
     start = Start(Way(0, 1), EGO_START_S_M, _ego_lane(plan, manoeuvre, movements))
-    trip_m = min(14.0 * (duration_s + WARM_UP_S) + 60.0, 500.0)
+    trip_m = 14.0 * (duration_s + WARM_UP_S) + 60.0
     others = populate(rng, plan, city, (start, movements), gap_m, town_mps, trip_m)
     if manoeuvre is Manoeuvre.FOLLOW:
         others = _slowing_leader(rng, others, ego)
     # Of two who touch, the later is left out: those who cross matter more.
-    people = [*crossers(rng, plan, duration_s + WARM_UP_S), *strollers(rng, plan, city, duration_s + WARM_UP_S)]
+    zebra_s = (wishes.zebra_m or 0.0) / wishes.speed_mps
+    people = [
+        *crossers(rng, plan, duration_s + WARM_UP_S, zebra_s),
+        *strollers(rng, plan, city, duration_s + WARM_UP_S),
+    ]
     near = np.arange(EGO_START_S_M, EGO_START_S_M + min(wishes.first_junction_m, 160.0), 2.0)
     bend = 'bending' if np.abs(plan.streets[0].centreline.curvature_at(near)).max() > 0.003 else 'straight'
     lanes = plan.streets[0].lanes
     street = f'{bend} street, {lanes} lane{"s" * (lanes > 1)} each way'
     return Stage(
         name=f'scene-{index + 1:04d}',
-        description=f'{city.name}, {look.time_of_day}, {look.weather}: {street}, {manoeuvre.value}',
+        street=f'{city.name}, {look.time_of_day}, {look.weather}: {street}',
         city=city,
         look=look,
         plan=plan,

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from sparseoccvla_ros.cli.world import world
 from sparseoccvla_ros.world.files.partial import Partial
+from sparseoccvla_ros.world.files.writer import WorldSummary
 
 app = typer.Typer()
 app.command()(world)
@@ -51,6 +52,35 @@ def test_an_unfinished_data_set_of_another_request_is_refused(tmp_path):
     assert result.exit_code == 2
     assert 'seed is 1 there and 0 here' in said(result.output)
     assert [path.name for path in folder.iterdir()] == ['request.json']
+
+
+def test_refusals_are_one_line_without_a_progress_bar(tmp_path, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '40')
+    folder = tmp_path / 'data.partial'
+    folder.mkdir()
+    (folder / 'mine').write_text('text')
+    for out, message in (
+        (tmp_path, f'{tmp_path} exists; nothing is overwritten: remove it or choose another folder'),
+        (
+            tmp_path / 'data',
+            f'{folder} exists and is no unfinished data set (it holds no request.json); nothing is overwritten: '
+            'move it away or choose another folder',
+        ),
+    ):
+        result = CliRunner().invoke(app, ['--out', str(out), *FAST])
+        assert result.exit_code == 2
+        assert result.stderr == f'world: {message}\n'
+    assert [path.name for path in folder.iterdir()] == ['mine']
+
+
+@pytest.mark.parametrize('questions', [0, 5])
+def test_a_data_set_without_questions_is_told(tmp_path, monkeypatch, questions):
+    summary = WorldSummary(tmp_path / 'data', 1, 2, 12, 3, questions, 0)
+    monkeypatch.setattr('sparseoccvla_ros.cli.world.write_world', lambda *_: summary)
+    result = CliRunner().invoke(app, ['--out', str(tmp_path / 'data'), *FAST])
+    assert result.exit_code == 0
+    assert f'{questions} questions' in result.stdout
+    assert ('world: no questions' in result.stderr) == (questions == 0)
 
 
 def test_a_full_disk_is_told_and_the_command_can_go_on(tmp_path):

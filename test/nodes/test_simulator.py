@@ -1,5 +1,6 @@
 """The simulator over real DDS: with a planner of the test's own, with the stack, and alone in a process."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -15,7 +16,8 @@ import pytest
 import rclpy
 import yaml
 from nav_msgs.msg import Odometry
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
@@ -184,7 +186,8 @@ def is_over(node):
 
 def test_the_loop_closes_and_all_messages_agree(start, listener, tmp_path):
     heard = listener(speed_mps=5.0, curvature_1pm=0.02)
-    node = start(summary_file=str(tmp_path / 'summary.json'))
+    # What is compared to the images is drawn without a lens.
+    node = start(summary_file=str(tmp_path / 'summary.json'), lens=False)
     wait_for(lambda: is_over(node))
     wait_for(lambda: len(heard.images['CAM_FRONT']) == 7 and len(heard.tf) == len(heard.odometry) > 170)
     assert node.counters == {}
@@ -319,24 +322,57 @@ def test_an_inactive_simulator_stands_still_and_goes_on(start, listener):
     assert node._loop.time_s == 3.0
 
 
-def test_a_process_ends_cleanly_by_itself_and_by_a_signal(tmp_path):
+def test_at_the_end_of_the_drive_the_node_ends_what_runs_it(build, tmp_path):
     summary = tmp_path / 'summary.json'
-    drives = {
-        'short': ['real_time_factor:=0.0', 'lockstep_timeout_s:=0.1', 'exit_at_end:=true', f'summary_file:={summary}'],
-        'endless': ['real_time_factor:=0.001'],
-    }
-    processes = {}
-    for name, own in drives.items():
-        pairs = ['duration_s:=1.0', 'image_width_px:=64', 'image_height_px:=32', 'start_when_heard:=false', *own]
-        options = [word for pair in pairs for word in ('-p', pair)]
-        command = [sys.executable, '-m', 'sparseoccvla_ros.nodes.simulator', '--ros-args', *options]
-        with (tmp_path / name).open('w') as log:
-            processes[name] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    wait_for(lambda: 'active' in (tmp_path / 'endless').read_text())
-    processes['endless'].send_signal(signal.SIGINT)
-    assert processes['endless'].wait(30) == 0, (tmp_path / 'endless').read_text()
-    assert processes['short'].wait(60) == 0, (tmp_path / 'short').read_text()
-    assert json.loads(summary.read_text())['counters'] == {'no_trajectory': 3}
+    values = {**QUICK, 'lockstep_timeout_s': 0.1, 'start_when_heard': False, 'summary_file': str(summary)}
+    values |= {'duration_s': 1.0, 'image_width_px': 64, 'image_height_px': 32, 'exit_at_end': True}
+    # What run_nodes does, with an rclpy of its own instead of a process.
+    context = Context()
+    rclpy.init(context=context)
+    parameters = [Parameter(name, value=value) for name, value in values.items()]
+    node = SimulatorNode(parameter_overrides=parameters, context=context)
+    executor = SingleThreadedExecutor(context=context)
+    try:
+        executor.add_node(node)
+        assert node.start()
+        with contextlib.suppress(ExternalShutdownException):
+            executor.spin()
+        assert not context.ok()
+        assert json.loads(summary.read_text())['counters'] == {'no_trajectory': 3}
+    finally:
+        node.release()
+        executor.shutdown()
+        node.destroy_node()
+        context.try_shutdown()
+
+
+def test_a_process_ends_cleanly_by_a_signal_in_the_middle_of_a_drive(tmp_path):
+    pairs = ['duration_s:=1.0', 'image_width_px:=64', 'image_height_px:=32', 'start_when_heard:=false']
+    options = [word for pair in [*pairs, 'real_time_factor:=0.001'] for word in ('-p', pair)]
+    command = [sys.executable, '-m', 'sparseoccvla_ros.nodes.simulator', '--ros-args', *options]
+    log = tmp_path / 'log'
+    with log.open('w') as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        wait_for(lambda: 'active' in log.read_text())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0, log.read_text()
+    finally:
+        process.kill()
+
+
+def test_the_executors_thread_does_without_the_world(start, listener):
+    node = start(activate=False)
+    wanted = listener(speed_mps=5.0).plan(node._messages.stamp_ns(0.0))
+    # As long as nobody has activated it, the world's thread needs no world either.
+    node._loop = None
+    (status,) = node.status()
+    values = {item.key: item.value for item in status.values}
+    assert values['time_s'] == '0.0'
+    assert float(values['speed_mps']) > 1.0
+    assert node._plan_of(wanted).stamp_s == pytest.approx(0.0, abs=1e-6)
+    assert node._plan_of(Listener.plan(listener(speed_mps=5.0), node._messages.stamp_ns(0.5))) is None
+    assert node.counters == {'trajectory_of_another_time': 1}
 
 
 def test_impossible_parameters_are_refused_with_their_values():

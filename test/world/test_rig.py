@@ -3,7 +3,7 @@ import pytest
 
 from sparseoccvla_ros.geometry import image_from_ego, inverse, project_points
 from sparseoccvla_ros.resources import share_path
-from sparseoccvla_ros.world.rig import load_rig
+from sparseoccvla_ros.world.rig import RIG_STREAM, load_rig
 
 RIG = share_path('config/rig/nuscenes.yaml')
 #: Directions in which the cameras of a nuScenes car look, degrees left of forward.
@@ -45,6 +45,14 @@ def test_the_lidar_sits_and_turns_as_on_the_real_car(rig):
     assert np.degrees(lidar.end_azimuth_rad) == pytest.approx(LOOKS_DEG['CAM_BACK_LEFT'], abs=3.0)
     other = load_rig(RIG, 352, 128, vehicle=1, seed=3).lidar
     assert 0.0 < np.abs(other.ego_from_lidar - lidar.ego_from_lidar).max() < 0.1
+
+
+def test_random_streams_have_a_purpose(monkeypatch):
+    seeds, make = [], np.random.default_rng
+    monkeypatch.setattr(np.random, 'default_rng', lambda seed: seeds.append(seed) or make(seed))
+    load_rig(RIG, 352, 128, vehicle=1, seed=5)
+    # First, since numpy takes [1, 5] and [1, 5, 0] for the same seed.
+    assert seeds == [[RIG_STREAM, 5, 1]]
 
 
 def test_a_smaller_image_is_the_full_one_scaled_and_its_top_cropped():

@@ -4,9 +4,11 @@ import pytest
 from sparseoccvla_ros.geometry import inverse, wrap_angle
 from sparseoccvla_ros.world.bodies.overlap import overlapping_pairs
 from sparseoccvla_ros.world.bodies.thing import Lamps
+from sparseoccvla_ros.world.ego_car import EGO_SIZE_M
 from sparseoccvla_ros.world.labels.facts import Command, Reason
-from sparseoccvla_ros.world.scene import EGO_SIZE_M, Scene, build_scene
-from sparseoccvla_ros.world.stage import Manoeuvre, build_stage
+from sparseoccvla_ros.world.manoeuvre import Manoeuvre
+from sparseoccvla_ros.world.scene import Scene, build_scene
+from sparseoccvla_ros.world.stage import build_stage
 from sparseoccvla_ros.world.streets.street import Ground
 
 KEYFRAMES_S = np.arange(0.0, 20.0, 0.5)
@@ -67,7 +69,8 @@ def test_the_ego_moves_like_a_car(scenes):
 
 
 def test_the_ego_stays_on_the_road(scenes):
-    corners = np.array([[x, y, 0.0, 1.0] for x in (-2.04, 2.04) for y in (-0.86, 0.86)]).T
+    length, width, _ = EGO_SIZE_M
+    corners = np.array([[x * length, y * width, 0.0, 1.0] for x in (-0.5, 0.5) for y in (-0.5, 0.5)]).T
     for scene in scenes:
         points = np.concatenate([(scene.ego_box(t) @ corners)[:2].T for t in KEYFRAMES_S])
         assert np.isin(scene.plan.ground_at(*points.T), [Ground.ASPHALT, Ground.PARKING]).all()

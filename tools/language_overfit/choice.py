@@ -48,7 +48,7 @@ def train_scenes(data: Path) -> list[str]:
 
 
 def reworded(pair: Pair) -> str | None:
-    """The question in its kind's first wording with the same slots; None where they cannot be told apart."""
+    """The question in its kind's first wording with the same slots; None where there is none or they cannot be read."""
     names = _SLOT.findall(pair.wording)
     if pair.wording.startswith('$'):  # its filling was capitalized
         return None
@@ -59,8 +59,9 @@ def reworded(pair: Pair) -> str | None:
         return None
     slots = dict(zip(names, match.groups(), strict=True))
     wordings = itertools.chain.from_iterable(map(expand, WORDINGS[pair.kind]))
-    first = next(wording for wording in wordings if set(_SLOT.findall(wording)) == set(names) and wording[0] != '$')
-    return sentence(Template(first).substitute(slots))
+    same_slots = (wording for wording in wordings if set(_SLOT.findall(wording)) == set(names) and wording[0] != '$')
+    first = next(same_slots, None)
+    return None if first is None else sentence(Template(first).substitute(slots))
 
 
 def asked_questions(pairs: Iterable[Pair], sample_tokens: Collection[str]) -> list[AskedQuestion]:

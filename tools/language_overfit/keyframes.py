@@ -6,7 +6,8 @@ Letters: K keyframes, Q queries, C query width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -36,6 +37,17 @@ class Keyframes:
         return SceneQueries(
             stamp_ns, self.features[place], self.positions_m[place], self.scores[place], CAMERAS, {}, True
         )
+
+    def save(self, path: Path) -> None:
+        """Write a file that :meth:`load` reads."""
+        partial = path.with_suffix('.partial')
+        torch.save({field.name: getattr(self, field.name) for field in fields(self)}, partial)
+        partial.replace(path)
+
+    @staticmethod
+    def load(path: Path) -> Keyframes:
+        """Read what :meth:`save` wrote."""
+        return Keyframes(**torch.load(path, weights_only=True))
 
 
 def encode_keyframes(

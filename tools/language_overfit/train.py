@@ -43,7 +43,8 @@ def train(
 ) -> bool:
     """Train what of the model requires gradients; True when all steps are done, False when the time was up first.
 
-    Goes on from OUT/state.pt; writes it, and a line of OUT/log.jsonl, every :data:`REPORT_EVERY` steps.
+    Goes on from OUT/state.pt; writes it, and a line of OUT/log.jsonl, every :data:`REPORT_EVERY` steps. As long as
+    ``swapped_loss`` is no higher than ``loss``, only the words are being learned.
 
     Raises:
         FloatingPointError: the loss is not finite.
@@ -83,8 +84,10 @@ def train(
         if step % REPORT_EVERY == 0 or step == request.steps:
             now_s = time.perf_counter()
             step_ms = 1e3 * (now_s - reported_s) / len(losses)
-            row = {'step': step, 'loss': round(sum(losses) / len(losses), 5), 'lr': round(lr, 7)}
-            report(out, {**row, 'step_ms': round(step_ms)})
+            with torch.no_grad():  # the last batch, each question about the next keyframe
+                swapped = answer_loss(language, prompt, batch, (scene_of + 1) % len(places))
+            row = {'step': step, 'loss': round(sum(losses) / len(losses), 5), 'swapped_loss': round(swapped.item(), 5)}
+            report(out, {**row, 'lr': round(lr, 7), 'step_ms': round(step_ms)})
             save_run(out / 'state.pt', run, language, optimizer, step)
             reported_s, losses = now_s, []
     return True

@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
 
 from sparseoccvla_ros.geometry import transform_from_planar
-from sparseoccvla_ros.world.bodies.thing import Shape
+from sparseoccvla_ros.world.bodies.thing import Shape, Thing
 
 #: Parts of buildings, trees and poles that a car can touch: those from a kerb's height to its bonnet's.
 TOUCHABLE_M = (0.25, 1.4)
+
+
+@dataclass(frozen=True, eq=False)
+class StillFootprints:
+    """Footprints of all that never moves: ``owner`` [N] index of the thing, ``world_from_middle`` [N, 4, 4], ``size_m``
+    [N, 2] length and width.
+    """
+
+    owner: np.ndarray
+    world_from_middle: np.ndarray
+    size_m: np.ndarray
+
+
+def still_footprints(things: Iterable[Thing]) -> StillFootprints:
+    """Those of the things that are ``still``."""
+    parts = [
+        (index, thing.state_at(0.0).world_from_object @ object_from_middle, size_m)
+        for index, thing in enumerate(things)
+        if thing.still
+        for object_from_middle, size_m in footprints(thing.shape)
+    ]
+    return StillFootprints(
+        np.array([index for index, _, _ in parts], dtype=np.int64),
+        np.array([world_from_middle for _, world_from_middle, _ in parts]).reshape(-1, 4, 4),
+        np.array([size_m for _, _, size_m in parts]).reshape(-1, 2),
+    )
 
 
 def footprints(shape: Shape) -> list[tuple[np.ndarray, tuple[float, float]]]:

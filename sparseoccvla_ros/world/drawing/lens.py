@@ -10,6 +10,8 @@ import numpy as np
 
 from sparseoccvla_ros.world.look import Look
 
+#: First number of the seeds of the random streams given to :meth:`Lens.expose`; keeps them apart from all others.
+LENS_STREAM = 7907
 DROPS = (3, 9)
 STREAKS = (60, 140)
 #: More amplification where there is less light: factor on the noise.

@@ -10,9 +10,10 @@ import math
 from dataclasses import dataclass, replace
 
 from sparseoccvla_ros.planning.vehicle import VehicleLimits
+from sparseoccvla_ros.world.ego_car import STEERING_RATIO
 
-#: Of the front wheels: 600 degrees a second at the steering wheel with a ratio of 15.
-STEERING_RATE_RADPS = 0.7
+#: Of the front wheels: 600 degrees a second at the steering wheel.
+STEERING_RATE_RADPS = math.radians(600.0) / STEERING_RATIO
 
 
 @dataclass(frozen=True)

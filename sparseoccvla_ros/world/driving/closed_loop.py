@@ -20,8 +20,9 @@ from sparseoccvla_ros.world.driving.bicycle import Bicycle
 from sparseoccvla_ros.world.driving.contact import Contacts
 from sparseoccvla_ros.world.driving.driven_scene import RECORD_STEP_S, DrivenScene, RouteProgress
 from sparseoccvla_ros.world.driving.tracking import DrivePlan, Tracker
-from sparseoccvla_ros.world.scene import WHEELBASE_M, build_scene
-from sparseoccvla_ros.world.stage import EGO_CENTRE_AHEAD_M, WARM_UP_S, Stage
+from sparseoccvla_ros.world.ego_car import EGO_CENTRE_AHEAD_M, WHEELBASE_M
+from sparseoccvla_ros.world.scene import build_scene
+from sparseoccvla_ros.world.stage import WARM_UP_S, Stage
 from sparseoccvla_ros.world.streets.street import Ground
 from sparseoccvla_ros.world.traffic.following import STEP_S
 from sparseoccvla_ros.world.traffic.simulation import SIGHT_M, EgoPlace
@@ -39,7 +40,7 @@ ROAD = (Ground.ASPHALT, Ground.PARKING)
 
 
 class EventKind(Enum):
-    """What can happen to the ego. The first four end a drive (a collision unless told otherwise)."""
+    """What can happen to the ego."""
 
     COLLISION = 'collision'
     ROUTE_DONE = 'route done'
@@ -47,6 +48,10 @@ class EventKind(Enum):
     STUCK = 'stuck'
     OFF_ROAD = 'off the road'
     RED_LIGHT = 'ran a red light'
+
+
+#: They end a drive (a collision unless told otherwise).
+ENDING = frozenset({EventKind.COLLISION, EventKind.ROUTE_DONE, EventKind.STUCK, EventKind.TIME_OVER})
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,8 @@ class ClosedLoop:
         self._end_at_collision = end_at_collision
         self._contacts = Contacts(self.scene)
         self._touched: set[int] = set()
+        #: Numbers of the route's gates that are behind; progress may step back over one of them.
+        self._passed: set[int] = set()
         start_m, _, _ = self.scene.simulation.vehicle_at(0, WARM_UP_S)
         self.progress = RouteProgress(self.scene.route, start_m)
         self._start_m = self._moved_m = start_m
@@ -167,7 +174,7 @@ class ClosedLoop:
         self._steps += 1
         events = [*self._collisions(), *self._rules(front_before_m), *self._ends()]
         self.events += events
-        ending = [event.kind for event in events if event.kind in tuple(EventKind)[:4]]
+        ending = [event.kind for event in events if event.kind in ENDING]
         ending = [kind for kind in ending if kind is not EventKind.COLLISION or self._end_at_collision]
         self.ended = ending[0] if ending else None
         return tuple(events)
@@ -233,9 +240,12 @@ class ClosedLoop:
         self._off_road = off_road
         self._beside_m = max(self._beside_m, abs(self.progress.left_m))
         traffic_s = self.time_s + WARM_UP_S
-        for gate in self.scene.stage.traffic[0].vehicle.trip.gates:
+        for number, gate in enumerate(self.scene.stage.traffic[0].vehicle.trip.gates):
             crossed = front_before_m < gate.s_m <= self._front_m() and abs(self.progress.left_m) < BESIDE_ROUTE_M
-            if crossed and gate.kind is GateKind.SIGNAL and gate.approach is not None:
+            if not crossed or number in self._passed:
+                continue
+            self._passed.add(number)
+            if gate.kind is GateKind.SIGNAL and gate.approach is not None:
                 lamp = self.scene.plan.junctions[gate.number].signal.lamp(gate.approach, traffic_s)
                 if lamp is Lamps.RED:
                     events.append(Event(self.time_s, EventKind.RED_LIGHT))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from sparseoccvla_ros.geometry import transform_from_planar
-from sparseoccvla_ros.world.bodies.footprints import footprints
+from sparseoccvla_ros.world.bodies.footprints import footprints, still_footprints
 from sparseoccvla_ros.world.bodies.overlap import overlapping_pairs
+from sparseoccvla_ros.world.ego_car import EGO_CENTRE_AHEAD_M
 from sparseoccvla_ros.world.scene import Scene
-from sparseoccvla_ros.world.stage import EGO_CENTRE_AHEAD_M
 
 #: Of the time to collision: how far it looks and in which steps; nothing farther is looked at.
 HORIZON_S, HORIZON_STEP_S, REACH_M = 3.0, 0.2, 70.0
@@ -19,22 +19,18 @@ class Contacts:
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
-        owners: list[int] = []
-        poses: list[np.ndarray] = []
-        sizes: list[tuple[float, float]] = []
-        for index, thing in enumerate(scene.things):
-            if thing.still:
-                world_from_object = thing.state_at(0.0).world_from_object
-                for object_from_middle, size_m in footprints(thing.shape):
-                    owners.append(index)
-                    poses.append(world_from_object @ object_from_middle)
-                    sizes.append(size_m)
-        moving = [(index, thing) for index, thing in enumerate(scene.things) if not thing.still]
-        self._moving = [thing for _, thing in moving]
-        self._owner = np.array([*owners, *(index for index, _ in moving)], dtype=np.int64)
-        moving_sizes = [thing.shape.size_m[:2] for thing in self._moving]
-        self._size_m = np.array([scene.ego_size_m[:2], *sizes, *moving_sizes])
-        self._still = np.array(poses).reshape(-1, 4, 4)
+        still = still_footprints(scene.things)
+        moving = [
+            (index, thing, part)
+            for index, thing in enumerate(scene.things)
+            if not thing.still
+            for part in footprints(thing.shape)
+        ]
+        self._moving = [(thing, object_from_middle) for _, thing, (object_from_middle, _) in moving]
+        self._owner = np.concatenate([still.owner, np.array([index for index, _, _ in moving], dtype=np.int64)])
+        moving_size_m = np.array([size_m for _, _, (_, size_m) in moving]).reshape(-1, 2)
+        self._size_m = np.concatenate([[scene.ego_size_m[:2]], still.size_m, moving_size_m])
+        self._still = still.world_from_middle
         self._radius_m = 0.5 * np.hypot(*self._size_m.T)
         self._clock_s = float('nan')
 
@@ -79,9 +75,9 @@ class Contacts:
     def _others(self, time_s: float) -> tuple[np.ndarray, np.ndarray]:
         """Middles [N, 4, 4] and velocities [N, 2] of all footprints; kept for a second question about the same time."""
         if time_s != self._clock_s:
-            states = [thing.state_at(time_s) for thing in self._moving]
-            moving = np.array([state.world_from_object for state in states]).reshape(-1, 4, 4)
-            speed = np.array([state.speed_mps for state in states])
+            states = [(thing.state_at(time_s), part) for thing, part in self._moving]
+            moving = np.array([state.world_from_object @ part for state, part in states]).reshape(-1, 4, 4)
+            speed = np.array([state.speed_mps for state, _ in states])
             velocity = np.concatenate([np.zeros((len(self._still), 2)), moving[:, :2, 0] * speed[:, None]])
             self._now = (np.concatenate([self._still, moving]), velocity)
             self._clock_s = time_s

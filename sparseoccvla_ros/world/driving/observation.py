@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sparseoccvla_ros.data.occ3d import OccupancyLabels
 from sparseoccvla_ros.sensors.camera import PinholeCamera
+from sparseoccvla_ros.world.drawing.lens import LENS_STREAM, Lens
 from sparseoccvla_ros.world.drawing.render import Capture, Renderer
+from sparseoccvla_ros.world.files.names import FIRST_SCENE_US, SCENE_SPACING_US
 from sparseoccvla_ros.world.labels.facts import Command
 from sparseoccvla_ros.world.labels.occupancy import OccupancyLabeller
 from sparseoccvla_ros.world.rig import Rig
@@ -39,9 +41,19 @@ class Observation:
 
 
 class Observer:
-    """Cameras on the ego of a scene; looks at any time that has passed."""
+    """Cameras on the ego of a scene; looks at any time that has passed.
 
-    def __init__(self, scene: Scene, rig: Rig) -> None:
+    Args:
+        scene: what there is to see.
+        rig: the cameras.
+        lens: what the images go through; None: exact colours.
+        seed: of the lens's noise: the world's seed and the scene's index give the noise that the data set has at the
+            same time.
+    """
+
+    def __init__(self, scene: Scene, rig: Rig, lens: Lens | None = None, seed: tuple[int, int] = (0, 0)) -> None:
+        self._lens = lens
+        self._seed = seed
         self._scene = scene
         self._rig = rig
         self._renderer = Renderer(scene)
@@ -50,10 +62,14 @@ class Observer:
     def observe(self, time_s: float) -> Observation:
         """Take all images of the cycle that ends at a time."""
         shots = []
-        for item in self._rig.cameras:
+        for number, item in enumerate(self._rig.cameras):
             at_s = time_s + item.trigger_offset_s
             world_from_ego = self._scene.world_from_ego(at_s)
             capture = self._renderer.render(item.camera, world_from_ego, at_s)
+            if self._lens is not None:
+                stamp_us = FIRST_SCENE_US + self._seed[1] * SCENE_SPACING_US + round(at_s * 1e6)
+                rng = np.random.default_rng([LENS_STREAM, *self._seed, number, stamp_us])
+                capture = replace(capture, rgb=self._lens.expose(capture.rgb, self._scene.look, rng))
             shots.append(CameraShot(item.camera, at_s, world_from_ego, capture))
         return Observation(
             time_s,

@@ -1,6 +1,8 @@
 """The ego's motion in the form of the nuScenes CAN bus expansion, which ``nuscenes.can_bus`` of the devkit reads.
 
 Names, units and rates are those of the devkit's ``can_bus/README.md``. The car is ideal: no noise, no bias, no delay.
+Accelerations, and the pedals that follow from them, are those of the 0.1 s that end at the stamp: what the driver
+decides for the time after it is not known yet.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from sparseoccvla_ros.geometry import translation_and_quat_xyzw
+from sparseoccvla_ros.world.ego_car import STEERING_RATIO, WHEEL_RADIUS_M
+from sparseoccvla_ros.world.files.ego_state import motion_measured
 from sparseoccvla_ros.world.files.names import SceneNames
 from sparseoccvla_ros.world.labels.facts import Command
 from sparseoccvla_ros.world.scene import Scene
@@ -23,9 +27,6 @@ Message = dict[str, Any]
 POSE_HZ, IMU_HZ, STEERING_HZ, MONITOR_HZ = 50, 100, 100, 2
 #: Accelerometers feel the ground's push: at rest they show this upwards.
 GRAVITY_MPS2 = 9.81
-#: Turns of the steering wheel for one of the front wheels; typical of a small car.
-STEERING_RATIO = 15.0
-WHEEL_RADIUS_M = 0.31
 #: Deceleration and acceleration at the ends of the scales of brake pressure and throttle.
 FULL_BRAKE_MPS2, FULL_BRAKE_BAR = 9.0, 126
 FULL_THROTTLE_MPS2, FULL_THROTTLE = 4.0, 1000
@@ -80,7 +81,7 @@ def _steering(scene: Scene, names: SceneNames, time_s: float) -> Message:
 
 
 def _monitor(scene: Scene, names: SceneNames, time_s: float) -> Message:
-    motion, command = scene.ego_motion(time_s), scene.command_at(time_s)
+    motion, command = motion_measured(scene, time_s), scene.command_at(time_s)
     braking_mps2 = max(0.0, -motion.acceleration_mps2 - COASTING_MPS2)
     # A car that stands is held by its brake.
     brake_bar = 20 if motion.speed_mps < 0.05 else round(FULL_BRAKE_BAR * min(1.0, braking_mps2 / FULL_BRAKE_MPS2))
@@ -114,7 +115,7 @@ def _wheel_rad(scene: Scene, time_s: float) -> float:
 
 
 def _acceleration(scene: Scene, time_s: float) -> list[float]:
-    motion = scene.ego_motion(time_s)
+    motion = motion_measured(scene, time_s)
     return _rounded(motion.acceleration_mps2, motion.speed_mps * motion.yaw_rate_radps, GRAVITY_MPS2)
 
 

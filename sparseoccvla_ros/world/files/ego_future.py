@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sparseoccvla_ros.geometry import inverse, yaw_of
+from sparseoccvla_ros.world.files.ego_state import motion_measured
 from sparseoccvla_ros.world.files.names import SceneNames
 from sparseoccvla_ros.world.files.request import KEYFRAME_HZ
 from sparseoccvla_ros.world.labels.facts import FUTURE_S
@@ -23,9 +24,9 @@ def write_ego_future(path: Path, scene: Scene, names: SceneNames, keyframes: int
     """Write one JSON of a scene's keyframes.
 
     By sample token: ``stamp_us``; ``command`` (left, right or straight); ``state`` (``speed_mps``,
-    ``acceleration_mps2``, ``yaw_rate_radps``, ``steering_rad``, left positive); and ``future`` at the header's
-    ``future_s``: ``position_m`` [6, 2] and ``heading_rad`` [6] in the keyframe's ego frame (x forward, y left), with
-    ``valid`` [6] false, and zeros, where the scene has ended.
+    ``acceleration_mps2`` of the 0.1 s that end at the stamp, ``yaw_rate_radps``, ``steering_rad``, left positive); and
+    ``future`` at the header's ``future_s``: ``position_m`` [6, 2] and ``heading_rad`` [6] in the keyframe's ego frame
+    (x forward, y left), with ``valid`` [6] false, and zeros, where the scene has ended.
     """
     samples = {names.sample_token(number): _sample(scene, names, number) for number in range(keyframes)}
     content = {
@@ -41,7 +42,7 @@ def write_ego_future(path: Path, scene: Scene, names: SceneNames, keyframes: int
 
 def _sample(scene: Scene, names: SceneNames, number: int) -> dict[str, object]:
     time_s = number / KEYFRAME_HZ
-    motion = scene.ego_motion(time_s)
+    motion = motion_measured(scene, time_s)
     ego_from_world = inverse(scene.world_from_ego(time_s))
     valid = [time_s + later_s <= scene.duration_s for later_s in FUTURE_S]
     position_m, heading_rad = np.zeros((len(FUTURE_S), 2)), np.zeros(len(FUTURE_S))

@@ -1,8 +1,9 @@
 """The folder in which a data set grows, and what of it is finished: an interrupted run goes on where it stopped.
 
-``<out>.partial`` holds ``request.json``, ``rows/<index>.json`` of each finished scene, and the growing data set
-itself, which takes its name when it is complete. A scene is finished when its rows are there; they are written
-last, under another name first, so that a killed process leaves all of them or none.
+``<out>.partial`` holds ``lock``, which belongs to the process that writes, ``request.json``, ``rows/<index>.json`` of
+each finished scene, and the growing data set itself, which takes its name when it is complete. A scene is finished when
+its rows are there; they are written last, under another name first, so that a killed process leaves all of them or
+none.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sparseoccvla_ros.world.files.generator import generator_version
 from sparseoccvla_ros.world.files.request import WorldRequest
 
-#: To be raised with every change of what a request produces: scenes of two generators must not be mixed.
-FORMAT = 2
-REQUEST = 'request.json'
+REQUEST, LOCK = 'request.json', 'lock'
+#: What a run that was killed at once may have left.
+BEFORE_REQUEST = {LOCK, f'{REQUEST}.unfinished'}
 
 
 class Partial:
@@ -36,32 +38,47 @@ class Partial:
         """Make the folder, or go on with the one of an interrupted run, which nobody else may use meanwhile.
 
         Raises:
-            FileExistsError: ``out`` exists; the folder belongs to another request (names the options that differ), to
-                none, or to a run that is still going on.
+            FileExistsError: ``out`` exists; the folder belongs to another request or another generator (names what
+                differs), to none, or to a run that is still going on. Nothing was changed then.
             OSError: it cannot be written.
         """
+        self._refuse_unless_ours(request)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FileExistsError(f'{self.folder} is being written by another process') from None
+            # Another process may have come first.
+            self._refuse_unless_ours(request)
+            if not (self.folder / REQUEST).exists():
+                write_whole(self.folder / REQUEST, json.dumps(_record(request), indent=2))
+            self.data.mkdir(exist_ok=True)
+            self._rows.mkdir(exist_ok=True)
+            yield
+        finally:
+            os.close(handle)
+
+    def _refuse_unless_ours(self, request: WorldRequest) -> None:
+        """Only looks."""
         if self.out.exists() or self.out.is_symlink():
             raise FileExistsError(f'{self.out} exists; nothing is overwritten: remove it or choose another folder')
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if all(path.name == f'{REQUEST}.unfinished' for path in self.folder.iterdir()):
-            write_whole(self.folder / REQUEST, json.dumps(_record(request), indent=2))
+        if not self.folder.is_dir():
+            return
+        if not (self.folder / REQUEST).exists():
+            if {path.name for path in self.folder.iterdir()} <= BEFORE_REQUEST:
+                return
+            raise FileExistsError(
+                f'{self.folder} exists and is no unfinished data set (it holds no {REQUEST}); nothing is overwritten: '
+                'move it away or choose another folder'
+            )
         difference = _difference(self.folder, request)
         if difference is not None:
             raise FileExistsError(
                 f'{self.folder} exists and {difference}; nothing is overwritten: ask for the same again to '
                 'complete it, or remove it'
             )
-        handle = os.open(self.folder / REQUEST, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise FileExistsError(f'{self.folder} is being written by another process') from None
-            self.data.mkdir(exist_ok=True)
-            self._rows.mkdir(exist_ok=True)
-            yield
-        finally:
-            os.close(handle)
 
     def rows_path(self, index: int) -> Path:
         """Rows of scene ``index``, there when the scene is finished."""
@@ -89,7 +106,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _record(request: WorldRequest) -> dict[str, object]:
-    return {'format': FORMAT, **request.options()}
+    return {'generator': generator_version(), **request.options()}
 
 
 def _difference(folder: Path, request: WorldRequest) -> str | None:
@@ -107,4 +124,7 @@ def _difference(folder: Path, request: WorldRequest) -> str | None:
         for key in dict.fromkeys([*asked, *there])
         if there.get(key, 'absent') != asked.get(key, 'absent')
     ]
-    return f'was begun with other options: {", ".join(differing)}' if differing else None
+    if not differing:
+        return None
+    begun = 'by another generator' if there.get('generator') != asked['generator'] else 'with other options'
+    return f'was begun {begun}: {", ".join(differing)}'

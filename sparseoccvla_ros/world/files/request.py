@@ -13,6 +13,7 @@ from sparseoccvla_ros.world.rig import load_rig
 RIG = 'config/rig/nuscenes.yaml'
 KEYFRAME_HZ = 2
 SWEEP_RATES_HZ = (2, 4, 6, 8, 10, 12)
+#: Of a scene or a drive. Stamps of two scenes begin ten minutes apart: half of that is a safe distance.
 LONGEST_S = 300.0
 
 
@@ -21,7 +22,11 @@ class WorldRequest:
     """What to generate. Scene ``i`` depends on everything here but the number of scenes.
 
     ``depth`` and ``semantics`` ask for such images beside the keyframes' photographs; ``lens`` for blur, noise and
-    exposure of a real camera instead of exact colours.
+    exposure of a real camera instead of exact colours. Numbers are kept as ``int`` and ``float`` whatever type
+    they have: tokens are made of them.
+
+    Raises:
+        ValueError: an option is impossible; the message tells the value and what was expected.
     """
 
     scenes: int
@@ -36,6 +41,11 @@ class WorldRequest:
     lens: bool = True
 
     def __post_init__(self) -> None:
+        for name in ('scenes', 'seed', 'width_px', 'height_px', 'sweep_hz'):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
+        for name in ('depth', 'semantics', 'lens'):
+            object.__setattr__(self, name, bool(getattr(self, name)))
+        object.__setattr__(self, 'seconds', float(self.seconds))
         if not 1 <= self.scenes <= 10_000:
             raise ValueError(f'scenes is {self.scenes}; 1 to 10000 expected')
         if not 0 <= self.seed < 2**32:
@@ -64,7 +74,13 @@ class WorldRequest:
 
     def options(self) -> dict[str, object]:
         """Every option by name, as JSON can hold them."""
-        return asdict(self) | {'seconds': float(self.seconds)}
+        return asdict(self)
+
+
+def _whole(name: str, value: float) -> int:
+    if not (math.isfinite(value) and value == int(value)):
+        raise ValueError(f'{name} is {value}; a whole number expected')
+    return int(value)
 
 
 def parse_size(text: str) -> tuple[int, int]:

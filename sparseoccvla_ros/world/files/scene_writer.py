@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from sparseoccvla_ros.data.nuscenes import LIDAR
-from sparseoccvla_ros.world.drawing.lens import Lens
+from sparseoccvla_ros.world.drawing.lens import LENS_STREAM, Lens
 from sparseoccvla_ros.world.drawing.lidar import LidarScanner
 from sparseoccvla_ros.world.drawing.render import Renderer, encode_depth
 from sparseoccvla_ros.world.files.annotations import BoxRows
@@ -28,6 +28,8 @@ from sparseoccvla_ros.world.rig import Rig, RigCamera
 from sparseoccvla_ros.world.scene import Scene
 
 JPEG_QUALITY = 90
+#: First numbers of random streams; see ``rig.RIG_STREAM``.
+LIDAR_STREAM = 7901
 
 
 class SceneWriter:
@@ -40,7 +42,7 @@ class SceneWriter:
         self._names = names
         self._request = request
         self._renderer = Renderer(scene)
-        self._lidar = LidarScanner(self._renderer, rig.lidar, (names.seed, names.index))
+        self._lidar = LidarScanner(self._renderer, rig.lidar, (LIDAR_STREAM, names.seed, names.index))
         self._lens = Lens() if request.lens else None
         self._labeller = OccupancyLabeller(self._renderer, rig)
         self._boxes = BoxRows(scene, names)
@@ -97,7 +99,8 @@ class SceneWriter:
         filename = names.file(folder, camera.name, stamp_us, 'jpg')
         rgb = capture.rgb
         if self._lens is not None:
-            rng = np.random.default_rng([names.seed, names.index, list(self._data).index(camera.name), stamp_us])
+            number_of_camera = list(self._data).index(camera.name)
+            rng = np.random.default_rng([LENS_STREAM, names.seed, names.index, number_of_camera, stamp_us])
             rgb = self._lens.expose(rgb, self._scene.look, rng)
         _write_image(self._root / filename, rgb, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if is_key_frame:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from sparseoccvla_ros.data.occ3d import CLASS_NAMES, GROUND_CLASSES
-from sparseoccvla_ros.geometry import inverse, transform_points, yaw_of
+from sparseoccvla_ros.geometry import inverse, transform_points, wrap_angle, yaw_of
 from sparseoccvla_ros.sensors.camera import PinholeCamera
 from sparseoccvla_ros.world.bodies.thing import Lamps, State, Thing
 from sparseoccvla_ros.world.drawing.render import Capture
@@ -33,6 +33,8 @@ GROUND_RANGE_M = 25.0
 REFERENCE_PX = (352, 128)
 FULL_PX = (1600, 900)
 MOVING_MPS = 0.2
+#: Yaw rates are told from the heading this long before.
+YAW_RATE_S = 0.2
 #: A middle nearer to a border than this is on no ground in particular.
 BORDER_M = 0.3
 
@@ -77,7 +79,7 @@ def sightings(views: Sequence[View]) -> dict[int, Sighting]:
         # Images are the full image scaled to the width, with the top cropped.
         scale = width / FULL_PX[0]
         cropped_px = FULL_PX[1] * scale - height
-        share = REFERENCE_PX[0] * REFERENCE_PX[1] / (width * height)
+        share = (REFERENCE_PX[0] / width) ** 2
         for index, window in enumerate(ndimage.find_objects(thing + 1)):
             if window is None:
                 continue
@@ -174,6 +176,8 @@ def keyframe_facts(
                 next((number_of[index] for index in rollout.touched if index in number_of), None),
                 any(index not in number_of for index in rollout.touched),
                 rollout.time_s,
+                rollout.runs_red,
+                rollout.runs_amber,
             )
             for option, rollout in what_if.roll_out(time_s).items()
         },
@@ -199,6 +203,7 @@ def _object(scene: Scene, index: int, time_s: float, seen: Sighting, instance_to
         size_m=thing.shape.size_m,
         heading_rad=yaw_of(ego_from_object),
         velocity_mps=state.speed_mps * ego_from_object[:2, 0],
+        yaw_rate_radps=_yaw_rate_radps(thing, time_s),
         attribute=attribute_of(thing, state.speed_mps),
         visible_px=seen.visible_px,
         future_m=np.array([pose[:2, 3] for pose in later]).reshape(-1, 2),
@@ -208,6 +213,14 @@ def _object(scene: Scene, index: int, time_s: float, seen: Sighting, instance_to
         pixel_px=seen.pixel_px,
         box_px=seen.box_px,
     )
+
+
+def _yaw_rate_radps(thing: Thing, time_s: float) -> float:
+    """From the past alone: cameras cannot show what comes."""
+    if thing.still:
+        return 0.0
+    before, now = (yaw_of(thing.state_at(at_s).world_from_object) for at_s in (time_s - YAW_RATE_S, time_s))
+    return float(wrap_angle(now - before)) / YAW_RATE_S
 
 
 def _indicator(state: State) -> str:

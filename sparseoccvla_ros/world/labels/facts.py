@@ -51,13 +51,16 @@ class Outcome:
     ``ends_on`` is the Occ3D class of the ground under the ego's middle where it first leaves the road, or
     ``driveable_surface``; ``hits`` the index into ``KeyframeFacts.objects`` of who is touched first, None if nobody
     that is visible; ``hits_other`` whether anything else (a building, a hidden agent) is touched; ``time_s`` of the
-    first of these events, None if there is none.
+    first event, None if there is none. ``runs_red`` tells that before all that the ego's front passes a stop line of
+    its route while the light is red, ``runs_amber`` while it is amber; these are events too.
     """
 
     ends_on: str
     hits: int | None
     hits_other: bool
     time_s: float | None
+    runs_red: bool = False
+    runs_amber: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,11 @@ class SeenObject:
 
     ``category`` is a nuScenes category, ``label`` its Occ3D class; ``paint`` the word for its main colour, '' if it has
     none worth naming. ``position_m`` [2] middle of the box, ``size_m`` length, width, height; ``heading_rad`` and
-    ``velocity_mps`` [2] in ego axes. ``visible_px`` pixels by camera at the size of the images written, scaled to
-    352x128. ``future_m`` [K, 2], K <= 6 positions at ``FUTURE_S``, shorter at the end of a scene. ``braking`` and
-    ``indicator`` ('left', 'right', '') are shown by its lamps; ``on_ground`` the Occ3D class under its middle, ''
-    within 0.3 m of a border. ``pixel_px`` and ``box_px`` by camera: mean (x, y) and bounds (x0, y0, x1, y1) of its
-    visible pixels in the full image of 1600x900.
+    ``velocity_mps`` [2] in ego axes; ``yaw_rate_radps`` of its last 0.2 s, left positive. ``visible_px`` pixels by
+    camera at the size of the images written, scaled to 352x128. ``future_m`` [K, 2], K <= 6 positions at ``FUTURE_S``,
+    shorter at the end of a scene. ``braking`` and ``indicator`` ('left', 'right', '') are shown by its lamps;
+    ``on_ground`` the Occ3D class under its middle, '' within 0.3 m of a border. ``pixel_px`` and ``box_px`` by camera:
+    mean (x, y) and bounds (x0, y0, x1, y1) of its visible pixels in the full image of 1600x900.
     """
 
     instance_token: str
@@ -81,6 +84,7 @@ class SeenObject:
     size_m: tuple[float, float, float]
     heading_rad: float
     velocity_mps: np.ndarray
+    yaw_rate_radps: float
     attribute: str
     visible_px: Mapping[str, int]
     future_m: np.ndarray

@@ -19,8 +19,8 @@ from sparseoccvla_ros.world.streets.street import GROUND_LABELS, GROUND_RANKS
 
 #: A solid must reach at least this far into a voxel to occupy it, or half as far as it is thick. With less, bodies grow
 #: and rays that pass close by them end in their voxels (one in a hundred more with 0.1); with more, small agents lose
-#: voxels.
-MARGIN_M = 0.15
+#: voxels. What is wider than ``WIDE_M`` must nearly reach the voxel's middle.
+MARGIN_M, WIDE_MARGIN_M, WIDE_M = 0.15, 0.19, 0.7
 #: A middle exactly on the face of two voxels is in both, whatever rounding does.
 ROUNDING_M = 1e-9
 #: A voxel is seen when its middle lies before the surface that the ray meets, or at most this far behind it.
@@ -181,6 +181,14 @@ def _lidar_field(ego_from_lidar: np.ndarray, rays: TurningRays, centres_m: np.nd
     return _LidarField(field, ray, t[field].astype(np.float32), length.astype(np.float32))
 
 
+def _thickness_m(caster: Caster, numbers: np.ndarray) -> np.ndarray:
+    """Least extent of solids [N] along the normal of one of their faces."""
+    along = np.einsum('spi,svi->spv', caster.normals[numbers], caster.vertices_m[numbers])
+    extent_m = along.max(axis=2) - along.min(axis=2)
+    is_face = np.arange(extent_m.shape[1]) < caster.planes[numbers, None]
+    return np.where(is_face, extent_m, np.inf).min(axis=1)
+
+
 def voxels_of(
     caster: Caster, numbers: np.ndarray, ego_from_object: np.ndarray
 ) -> Iterator[tuple[int, tuple[slice, slice, slice], np.ndarray]]:
@@ -202,7 +210,9 @@ def voxels_of(
     least, greatest = vertices_m.min(axis=1), vertices_m.max(axis=1)
     # The margin never takes the voxel that holds a solid's middle, however thin the solid is.
     middle = (caster.middle_m[numbers, None] @ rotation + shift)[:, 0]
-    margin_m = np.minimum(MARGIN_M, np.minimum(middle - least, greatest - middle)) - ROUNDING_M
+    wide = _thickness_m(caster, numbers)[:, None] > WIDE_M
+    margin_m = np.where(wide, WIDE_MARGIN_M, MARGIN_M)
+    margin_m = np.minimum(margin_m, np.minimum(middle - least, greatest - middle)) - ROUNDING_M
     first = np.maximum(np.floor((least + margin_m - low_m) / VOXEL_M).astype(np.int64), 0)
     last = np.minimum(np.ceil((greatest - margin_m - low_m) / VOXEL_M).astype(np.int64), GRID_SHAPE)
     near = np.nonzero((first < last).all(axis=1))[0]

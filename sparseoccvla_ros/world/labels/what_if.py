@@ -2,7 +2,7 @@
 
 ``LEFT`` and ``RIGHT`` are a kinematic bicycle's: it brakes or speeds up to ``TURN_MPS`` and steers to ``TURN_RADIUS_M``
 as fast as steering rate and lateral acceleration allow. The other options stay on the route and differ in speed. A
-rollout ends with the first contact.
+rollout ends with the first contact. Stop lines are passed by the ego's front, and count while it is still on the road.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import numpy as np
 
 from sparseoccvla_ros.data.occ3d import CLASS_NAMES
 from sparseoccvla_ros.geometry import inverse, transform_from_planar, yaw_of
-from sparseoccvla_ros.world.bodies.footprints import footprints
+from sparseoccvla_ros.world.bodies.footprints import footprints, still_footprints
 from sparseoccvla_ros.world.bodies.overlap import overlapping_pairs
+from sparseoccvla_ros.world.bodies.thing import Lamps
 from sparseoccvla_ros.world.labels.facts import Option
 from sparseoccvla_ros.world.scene import Scene
 from sparseoccvla_ros.world.stage import WARM_UP_S
 from sparseoccvla_ros.world.streets.street import GROUND_LABELS
+from sparseoccvla_ros.world.traffic.trip import GateKind
 
 HORIZON_S = 3.0
 STEP_S = 0.1
@@ -32,18 +34,23 @@ SPEED_UP_MPS2, FASTEST_MPS = 2.5, 20.0
 BRAKE_FIRMLY_MPS2 = 6.0
 #: Nothing farther can be reached, nor reach the ego, within the horizon.
 REACH_M = 90.0
+#: A front may stand this far beyond a stop line, and lines end this far beside the route.
+OVER_LINE_M, BESIDE_LINE_M = 0.5, 4.0
 DRIVEABLE = 'driveable_surface'
 
 
 @dataclass(frozen=True)
 class Rollout:
     """What an option leads to: class of the ground where the ego's middle first leaves the road (``DRIVEABLE`` if it
-    does not), indices of the things first touched, and the time of the first of these events, None if there is none.
+    does not), indices of the things first touched, whether before that a stop line is passed at red or at amber, and
+    the time of the first of these events, None if there is none.
     """
 
     ends_on: str
     touched: tuple[int, ...]
     time_s: float | None
+    runs_red: bool = False
+    runs_amber: bool = False
 
 
 class WhatIf:
@@ -52,19 +59,8 @@ class WhatIf:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self._ego_from_box = inverse(scene.world_from_ego(0.0)) @ scene.ego_box(0.0)
-        owners: list[int] = []
-        still: list[np.ndarray] = []
-        sizes: list[tuple[float, float]] = []
-        for index, thing in enumerate(scene.things):
-            if thing.still:
-                world_from_object = thing.state_at(0.0).world_from_object
-                for object_from_middle, size_m in footprints(thing.shape):
-                    owners.append(index)
-                    still.append(world_from_object @ object_from_middle)
-                    sizes.append(size_m)
-        self._still_owner = np.array(owners, dtype=np.int64)
-        self._still = np.array(still).reshape(-1, 4, 4)
-        self._still_size_m = np.array(sizes).reshape(-1, 2)
+        still = still_footprints(scene.things)
+        self._still, self._still_owner, self._still_size_m = still.world_from_middle, still.owner, still.size_m
         self._moving = [index for index, thing in enumerate(scene.things) if not thing.still]
 
     def roll_out(self, time_s: float) -> dict[Option, Rollout]:
@@ -78,18 +74,42 @@ class WhatIf:
         ego = np.stack([self._way(option, time_s) for option in options]) @ self._ego_from_box  # [options, steps, 4, 4]
         touched = self._first_contacts(time_s, ego)
         return {
-            option: self._rollout(ego[number], *touched.get(number, (None, ())))
+            option: self._rollout(time_s, ego[number], *touched.get(number, (None, ())))
             for number, option in enumerate(options)
         }
 
-    def _rollout(self, boxes: np.ndarray, contact: int | None, touched: tuple[int, ...]) -> Rollout:
+    def _rollout(self, time_s: float, boxes: np.ndarray, contact: int | None, touched: tuple[int, ...]) -> Rollout:
         until = len(boxes) if contact is None else contact + 1
         kinds = self._scene.plan.ground_at(boxes[:until, 0, 3], boxes[:until, 1, 3])
         names = [CLASS_NAMES[label] for label in GROUND_LABELS[kinds]]
         left = next((step for step, name in enumerate(names) if name != DRIVEABLE), None)
-        events = [step for step in (left, contact) if step is not None]
+        until = until if left is None else min(until, left + 1)
+        passed, lamp = self._lights_passed(time_s, boxes[:until])
+        events = [step for step in (left, contact, passed) if step is not None]
         first_s = round(STEP_S * (min(events) + 1), 3) if events else None
-        return Rollout(DRIVEABLE if left is None else names[left], touched, first_s)
+        ends_on = DRIVEABLE if left is None else names[left]
+        return Rollout(ends_on, touched, first_s, lamp is Lamps.RED, lamp is Lamps.AMBER)
+
+    def _lights_passed(self, time_s: float, boxes: np.ndarray) -> tuple[int | None, Lamps]:
+        """Step at which the front first passes a stop line of the route while the light is not green, and the lamp."""
+        half_m = 0.5 * self._scene.ego_size_m[0]
+        boxes = np.concatenate([self._scene.ego_box(time_s)[None], boxes])
+        fronts_m = boxes[:, :2, 3] + half_m * boxes[:, :2, 0]
+        trip = self._scene.stage.traffic[0].vehicle.trip
+        for gate in trip.gates:
+            if gate.kind is not GateKind.SIGNAL or gate.approach is None:
+                continue
+            line_from_world = inverse(transform_from_planar(*trip.path.at(gate.s_m)[:3]))
+            ahead_m, left_m = line_from_world[:2, :2] @ fronts_m.T + line_from_world[:2, 3:]
+            over = ahead_m > OVER_LINE_M
+            passes = np.nonzero(~over[:-1] & over[1:] & (np.abs(left_m[1:]) < BESIDE_LINE_M))[0]
+            if len(passes):
+                step = int(passes[0])
+                then_s = time_s + STEP_S * (step + 1) + WARM_UP_S
+                lamp = self._scene.plan.junctions[gate.number].signal.lamp(gate.approach, then_s)
+                if lamp is not Lamps.GREEN:
+                    return step, lamp
+        return None, Lamps.NONE
 
     def _first_contacts(self, time_s: float, ego: np.ndarray) -> dict[int, tuple[int, tuple[int, ...]]]:
         """By number of the option: first step with a contact, and the things touched then."""

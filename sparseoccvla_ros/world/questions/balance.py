@@ -15,6 +15,8 @@ from sparseoccvla_ros.world.questions.generate import KINDS
 from sparseoccvla_ros.world.questions.pair import Pair
 
 GREATEST_SHARE = 0.25
+#: Of 'yes' or 'no', in kinds whose keys begin with one of them.
+GREATEST_VERDICT_SHARE = 2.0 / 3.0
 PER_KEYFRAME = 16
 
 
@@ -24,7 +26,8 @@ def select(
     greatest_share: float = GREATEST_SHARE,
     per_keyframe: int = PER_KEYFRAME,
 ) -> list[Pair]:
-    """Pairs of all scenes such that, in each split and kind, no answer and no key has more than ``greatest_share``.
+    """Pairs of all scenes such that, in each split and kind, no answer and no key has more than ``greatest_share``,
+    nor 'yes' or 'no' at the beginning of keys more than ``GREATEST_VERDICT_SHARE``.
 
     Args:
         candidates_by_scene: what ``candidates`` gave, in the order of scenes.
@@ -69,6 +72,9 @@ def _balanced(pairs: Sequence[Pair], order: Sequence[int], greatest_share: float
     for group in by_kind.values():
         while True:
             before = len(group)
+            verdicts = [pairs[number].key.partition(',')[0] for number in group]
+            if set(verdicts) <= {'yes', 'no'}:
+                group = _capped(group, verdicts, GREATEST_VERDICT_SHARE)
             group = _capped(group, [pairs[number].key for number in group], greatest_share)
             group = _capped(group, [pairs[number].answer for number in group], greatest_share)
             if len(group) == before:

@@ -8,7 +8,7 @@ from sparseoccvla_ros.world.labels.facts import Option, Outcome
 from sparseoccvla_ros.world.questions.pair import Draft
 from sparseoccvla_ros.world.questions.refer import place_of
 from sparseoccvla_ros.world.questions.speech import sentence, tenths
-from sparseoccvla_ros.world.questions.view import View
+from sparseoccvla_ros.world.questions.view import VISIBLE_PX, View
 
 ROAD = 'driveable_surface'
 ONTO = {
@@ -66,9 +66,14 @@ def counterfactual_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
 
 def _outcome(view: View, outcome: Outcome) -> tuple[str, str, tuple[tuple[str, int], ...]] | None:
     leaves = outcome.ends_on != ROAD
+    # Nobody foresees that a light changes, or what one shows that is hidden; at amber some must stop and some not.
+    if outcome.runs_amber or (outcome.runs_red and not _shows_red(view)):
+        return None
     after = '' if outcome.time_s is None else f' after {tenths(outcome.time_s)} s'
     if leaves and outcome.ends_on not in ONTO:
         return None
+    if outcome.runs_red:
+        return _outcome_after_red(view, outcome, f'you would run a red light{after}')
     leaving = f'you would leave the road {ONTO[outcome.ends_on]}{after}' if leaves else ''
     if outcome.hits is not None:
         if outcome.hits not in view.visible:
@@ -84,3 +89,30 @@ def _outcome(view: View, outcome: Outcome) -> tuple[str, str, tuple[tuple[str, i
     if leaves:
         return outcome.ends_on, sentence(f'{leaving}.'), ()
     return 'safe', 'You would stay on the road and touch nobody.', ()
+
+
+def _outcome_after_red(
+    view: View, outcome: Outcome, running: str
+) -> tuple[str, str, tuple[tuple[str, int], ...]] | None:
+    leaves = outcome.ends_on != ROAD
+    steps = [running, *([f'leave the road {ONTO[outcome.ends_on]}'] if leaves else [])]
+    names = ['red light', *([outcome.ends_on] if leaves else [])]
+    mentions: tuple[tuple[str, int], ...] = ()
+    if outcome.hits is not None:
+        if outcome.hits not in view.visible:
+            return None
+        phrase = place_of(view, outcome.hits)
+        steps.append(f'hit {phrase}')
+        names.append(f'hit {view.word[outcome.hits]}')
+        mentions = ((phrase, outcome.hits),)
+    elif outcome.hits_other:
+        if not leaves:
+            return None
+        steps.append('hit an obstacle')
+        names.append('hit')
+    return ' '.join(names), sentence(f'{", then ".join(steps)}.'), mentions
+
+
+def _shows_red(view: View) -> bool:
+    shown = [item.state for item in view.facts.signals if max(item.visible_px.values(), default=0) >= VISIBLE_PX]
+    return bool(shown) and set(shown) == {'red'}

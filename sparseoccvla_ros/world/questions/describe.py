@@ -27,6 +27,8 @@ WEATHERS = {'clear': 'in clear weather', 'rain': 'in the rain', 'fog': 'in fog'}
 BENDS = {'straight': 'runs straight on', 'left': 'bends to the left', 'right': 'bends to the right'}
 #: Features of the road nearer than this are no longer ahead.
 PASSED_M = 1.0
+#: What is listed: poles, trees and walls are not.
+THINGS = 'road users and movable objects'
 #: More objects than this nobody lists.
 LISTED = 6
 #: More of one kind than this are not counted.
@@ -74,18 +76,17 @@ WORDINGS = {
         'next 25 m.',
     ),
     'surroundings': (
-        'What {is|can be seen} $direction within 25 m?',
-        'What {do you see|can you see} $direction within 25 m?',
-        'Which {objects|road users and objects} {are|are visible} $direction within 25 m?',
-        '{Name|List} {what is|everything that is} visible $direction within 25 m.',
-        '$Direction, {what is there|what can be seen|which objects are there|what do you see} {up to 25 m '
-        'away|within 25 m}?',
-        'What {is visible|is in sight} $direction {up to a distance of|closer than} 25 m?',
-        'Who or what is $direction within 25 m?',
-        '{Looking|If you look} $direction, what {is there|do you find|do you see} within 25 m?',
-        '{Tell me|Please tell me} {what|which objects} you {see|find} $direction within 25 m.',
-        'Within 25 m, which {objects|things} are {in sight|visible} $direction?',
-        '{Describe|Please describe} what {is|can be seen} $direction within 25 m.',
+        'What $things {are|can be seen} $direction within 25 m?',
+        'What $things {do you see|can you see} $direction within 25 m?',
+        'Which $things {are|are visible|are to be seen} $direction within 25 m?',
+        '{Name|List} {all $things that are|the $things that are} visible $direction within 25 m.',
+        '$Direction, {what|which} $things {are there|can be seen|do you see} {up to 25 m away|within 25 m}?',
+        'What $things {are visible|are in sight} $direction {up to a distance of|closer than} 25 m?',
+        'Which $things {are found|are present|are located} $direction within 25 m?',
+        '{Looking|If you look} $direction, what $things {are there|do you find|do you see} within 25 m?',
+        '{Tell me|Please tell me} {what|which} $things you {see|find} $direction within 25 m.',
+        'Within 25 m, {which|what} $things are {in sight|visible} $direction?',
+        '{Describe|Please describe} what $things {are|can be seen} $direction within 25 m.',
     ),
 }
 
@@ -107,7 +108,8 @@ def describe(facts: KeyframeFacts) -> str:
         parts.append(f'In sight within 25 m: {listing(phrases)}.')
     nearest = view.nearest()
     if nearest is not None:
-        parts.append(f'The nearest object is {with_article(_painted(view, nearest))}, {_whereabouts(view, nearest)}.')
+        named = with_article(_painted(view, nearest))
+        parts.append(f'The nearest road user or movable object is {named}, {_whereabouts(view, nearest)}.')
     shown = {
         signal.state
         for signal in facts.signals
@@ -154,11 +156,12 @@ def surroundings_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
         phrases = [
             with_article(_painted(view, alone[word])) if n == 1 else number_of(n, word) for word, n in counts.items()
         ]
-        answer = sentence(f'{listing(phrases)}.') if phrases else 'No road user and no obstacle.'
+        answer = sentence(f'{listing(phrases)}.') if phrases else 'No road user and no movable object.'
         key = ' '.join(f'{n} {word}' for word, n in sorted(counts.items())) or 'nothing'
         words = DIRECTIONS[name]
         direction = words[rng.integers(len(words))]
-        drafts.append(Draft('surroundings', key, answer, {'direction': direction, 'Direction': sentence(direction)}))
+        slots = {'things': THINGS, 'direction': direction, 'Direction': sentence(direction)}
+        drafts.append(Draft('surroundings', key, answer, slots))
     return drafts
 
 
@@ -199,4 +202,4 @@ def _painted(view: View, index: int) -> str:
 def _whereabouts(view: View, index: int) -> str:
     item = view[index]
     where = sector(item.position_m)
-    return f'{metres(item.distance_m)} away' + (f' {DIRECTIONS[where][0]}' if where else '')
+    return f'{metres(item.distance_m)} from the rear axle' + (f' {DIRECTIONS[where][0]}' if where else '')

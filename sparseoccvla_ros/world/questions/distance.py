@@ -16,45 +16,59 @@ BINS_M = (6.0, 9.0, 12.0, 15.0, 18.0, 21.0, RANGE_M + 0.1)
 ORDERED = 3
 #: Of two objects, less than this across counts as in line; between this and ``COMPARE_M`` nothing is asked.
 LEVEL_M = 0.7
+#: What counts: poles, trees and walls are nearer at times.
+KIND_OF_THING, KINDS_OF_THINGS = 'road user or movable object', 'road users and movable objects'
 ORDINALS = ('first', 'second', 'third')
 
 WORDINGS = {
     'distance': (
-        'How far {away is $object|is $object from you|is $object from the ego car|is it to $object}?',
-        'At {what|which} distance {is $object|do you see $object|does one find $object}?',
-        'What is the distance {to|of|between you and} $object {in metres|}?',
-        'How many metres {away is $object|is $object from you|is it to $object|are there between you and $object}?',
-        '{Estimate|Please estimate|Tell me|Give} the distance {to|of} $object.',
-        '{Tell me|Please tell me|Say} how far away $object is.',
-        'How {close is $object|near is $object|close to you is $object} in metres?',
-        'What {distance|range} does $object have {from you|from the ego car|}?',
-        'How many metres separate {you|the ego car} {from|and} $object?',
-        'What distance is there {to|between {you|the ego car} and} $object?',
-        '{Measure|Judge|Please judge} how far {off|away} $object is.',
+        'How far {is|away is} the middle of $object from {your|the} rear axle?',
+        'At {what|which} distance from {your|the} rear axle {is|lies|do you see} the middle of $object?',
+        'What is the distance {from your rear axle to|between your rear axle and} the middle of $object{, in metres|}?',
+        'How many metres {is it|are there} from {your|the} rear axle to the middle of $object?',
+        '{Estimate|Please estimate|Tell me|Give} the distance {from your rear axle to|between your rear axle and} the '
+        'middle of $object.',
+        '{Tell me|Please tell me|Say} how far the middle of $object is from {your|the} rear axle.',
+        'How {close|near} {is the middle of $object to|does the middle of $object come to} your rear axle, in metres?',
+        'Measured from {your|the} rear axle, {how far away is|at what distance is} the middle of $object?',
+        'How many metres separate {your|the} rear axle {from|and} the middle of $object?',
+        "What distance {is there|lies} between {your|the|the ego car's} rear axle and the middle of $object?",
+        '{Measure|Judge|Please judge} how far {off|away} the middle of $object is from {your|the} rear axle.',
     ),
     'nearest': (
-        'Which visible object {is|lies} {nearest|closest} to {you|the ego car}$region?',
-        'What is the {nearest|closest} {visible object|object in sight}$region?',
-        '{Name|Tell me|Give} the {visible object|object in sight} that is {nearest|closest} to you$region.',
-        'Of {all visible objects|everything in sight}, what is {nearest|closest} to {you|the ego car}$region?',
-        'Who or what is {nearest|closest} to {you|the ego car}$region?',
-        'What {object|visible object} do you {find|see} {nearest|closest} to {you|the ego car}$region?',
-        'Which {visible object|object in sight} has the {least|shortest} distance {to|from} {you|the ego car}$region?',
-        '{Identify|Please identify} the {nearest|closest} visible object$region.',
-        'Going by distance{ alone|}, which {visible object|object in sight} would you {reach|name} first$region?',
-        '{Sort the visible objects by distance|Look at the distances}: what is {nearest|closest}$region?',
+        'Which visible $thing {is|lies} {nearest|closest} to {your|the} rear axle, measured to its middle$region?',
+        'What is the $thing in sight whose middle is {nearest|closest} to {your|the} rear axle$region?',
+        '{Name|Tell me|Give} the {visible $thing|$thing in sight} whose middle is {nearest|closest} to your rear '
+        'axle$region.',
+        'Of all {visible $things|$things in sight}, whose middle is {nearest|closest} to {your|the} rear axle$region?',
+        'Which $thing has its middle {nearest|closest} to {your|the} rear axle$region?',
+        'What $thing do you {find|see} with its middle {nearest|closest} to {your|the} rear axle$region?',
+        'Which {visible $thing|$thing in sight} has the {least|shortest} distance from its middle to {your|the} rear '
+        'axle$region?',
+        '{Identify|Please identify} the visible $thing whose middle is {nearest|closest} to {your|the} rear '
+        'axle$region.',
+        'Going by the distance {from your rear axle to their middles|of their middles from your rear axle}, which '
+        '{visible $thing|$thing in sight} comes first$region?',
+        '{Sort the visible $things by|Look at} the distance of their middles from your rear axle: which is '
+        '{nearest|closest}$region?',
     ),
     'order': (
-        '{Sort|Order|Please sort|Please order} by distance, nearest first: $list.',
-        'In {what|which} order of distance{, nearest first,|} do you see $list?',
-        'Which is nearest, {which comes next|which is second} and which is farthest: $list?',
-        'From near to far, {what is the order of|how do you sort|how would you order|how do you line up} $list?',
-        '{Rank|Please rank} $list by {their distance|distance}, {the nearest first|beginning with the nearest}.',
-        '{Compare|Please compare} the distances of $list{, nearest first|}.',
-        'What is the {order|ranking|sequence} of $list from {the nearest to the farthest|near to far}?',
-        '{Put|Please put|Arrange|Please arrange} $list in {order of distance|order from near to far}.',
-        'How do $list {rank|compare} in distance{, from near to far|, the nearest first}?',
-        'Beginning with the nearest, {list|name} these {by|in order of} distance: $list.',
+        '{Sort|Order|Please sort|Please order} by the distance of their middles from your rear axle, nearest first: '
+        '$list.',
+        'In {what|which} order of distance from your rear axle{, nearest first,|} are the middles of $list?',
+        'Whose middle is nearest to your rear axle, {whose comes next|whose is second} and whose is farthest: $list?',
+        'From near to far{ from your rear axle|, seen from your rear axle}, {what is the order of|how do you sort|how '
+        'would you order} the middles of $list?',
+        '{Rank|Please rank} $list by the distance of their middles from your rear axle, {the nearest first|beginning '
+        'with the nearest}.',
+        '{Compare|Please compare} the distances of the middles of $list from {your|the} rear axle{, nearest first|}.',
+        'What is the {order|ranking|sequence} of the middles of $list by distance from {your|the} rear axle?',
+        '{Put|Please put|Arrange|Please arrange} $list in {order of|the order of} the distance of their middles from '
+        '{your|the} rear axle.',
+        'How do the middles of $list {rank|compare} in distance from {your|the} rear axle, {from near to far|the '
+        'nearest first}?',
+        'Beginning with the nearest to your rear axle, {list|name} these {by|in order of} the distance of their '
+        'middles: $list.',
     ),
     'relative': (
         'Where is $object {relative to|in relation to|as seen from} $other{, in your axes|, in the ego frame}?',
@@ -74,7 +88,7 @@ WORDINGS = {
 
 
 def distance_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
-    """How far an object is, to its middle."""
+    """How far an object is: from the rear axle to its middle."""
     drafts = []
     for index in view.visible:
         phrase = refer(view, index, rng, without=('distance', 'position'))
@@ -82,7 +96,7 @@ def distance_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
             continue
         distance_m = view[index].distance_m
         key = next(f'below {border:.0f}' for border in BINS_M if distance_m < border)
-        answer = f'{sentence(phrase)} is {metres(distance_m)} away.'
+        answer = f'The middle of {phrase} is {metres(distance_m)} from your rear axle.'
         drafts.append(Draft('distance', key, answer, {'object': phrase}, ((phrase, index),)))
     return drafts
 
@@ -98,8 +112,9 @@ def nearest_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
         if name is not None:
             region = f' among those {DIRECTIONS[name][rng.integers(len(DIRECTIONS[name]))]}'
         phrase = place_of(view, first)
-        answer = f'{sentence(phrase)}, {metres(view.distance_m[first])} away.'
-        drafts.append(Draft('nearest', view.word[first], answer, {'region': region}, ((phrase, first),)))
+        slots = {'thing': KIND_OF_THING, 'things': KINDS_OF_THINGS, 'region': region}
+        answer = f'{sentence(phrase)}, {metres(view.distance_m[first])} from your rear axle.'
+        drafts.append(Draft('nearest', view.word[first], answer, slots, ((phrase, first),)))
     return drafts
 
 

@@ -45,6 +45,7 @@ _DRAFTERS: dict[str, Callable[[View, np.random.Generator], list[Draft]]] = {
     'motion': motion.motion_drafts,
     'lamps': motion.lamps_drafts,
     'light': motion.light_drafts,
+    'light_or_none': motion.light_or_none_drafts,
     'future': predict.future_drafts,
     'path': predict.path_drafts,
     'counterfactual': counterfactual.counterfactual_drafts,

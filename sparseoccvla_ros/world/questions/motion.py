@@ -12,13 +12,15 @@ from sparseoccvla_ros.world.questions.refer import refer
 from sparseoccvla_ros.world.questions.speech import metres, sentence
 from sparseoccvla_ros.world.questions.view import BARELY_PX, VISIBLE_PX, View, pixels, state_of
 
-#: Within this of an axis of the ego something moves along it; a turn of more within 0.5 s is a turn, of less none.
+#: Within this of an axis of the ego something moves along it; a yaw rate of more is a turn, of less none.
 ALONG_RAD = np.deg2rad(25.0)
-TURNING_RAD, NOT_TURNING_RAD = np.deg2rad(10.0), np.deg2rad(4.0)
+TURNING_RADPS, NOT_TURNING_RADPS, TURNING_MPS = np.deg2rad(10.0), np.deg2rad(4.0), 1.0
 #: Lamps are small: they need more of the vehicle, from behind, and not from afar.
 LAMP_PX, LAMP_RANGE_M, REAR_RAD = 60, 20.0, np.deg2rad(55.0)
 TOWING_M = 15.0
 SIGNAL_RANGE_M, NEAR_LIGHT_M = 40.0, 20.0
+#: With a junction nearer than this, that no light is seen does not tell that there is none.
+NO_JUNCTION_M = 5.0
 
 WORDINGS = {
     'motion': (
@@ -50,13 +52,31 @@ WORDINGS = {
         'What does the traffic light {for you|for your lane} show within 40 m?',
         '{Which|What} colour is the traffic light {for you|for your lane} within 40 m?',
         'What is the {state|colour|signal} of the traffic light within 40 m {ahead|for you|for your lane}?',
-        'Is there a traffic light for {you|your lane} within 40 m, and {what does it show|which colour is it}?',
+        'Red, amber or green: what {is|does one see at} {the traffic light|your traffic light} within 40 m?',
         '{Tell me|Please tell me|Say} what the traffic light within 40 m {shows|tells you}.',
         '{Describe|Please describe} the traffic light {for you|for your lane} within 40 m.',
-        'Within 40 m, {which|what} signal {do you see|is given to you} by {a|the} traffic light?',
-        'Red, amber, green or none: {what|which} {traffic light|signal} do you {see|have} within 40 m?',
+        'Within 40 m, {which|what} signal {does the traffic light give you|is given to you by the traffic light}?',
+        'Which of red, amber and green {is lit|is on|shines} at {the|your} traffic light within 40 m?',
         'What does the {signal|traffic signal|traffic light} within 40 m ahead {show|tell you}?',
-        'If a traffic light {holds|is meant} for you within 40 m, {what|which colour} does it show?',
+        '{Read|Please read} the {traffic light|traffic signal} {for you|for your lane} within 40 m: {what|which '
+        'colour} is it?',
+    ),
+    'light_or_none': (
+        'Is there a traffic light for {you|your lane} within 40 m, and {what does it show|which colour is it}?',
+        'Do you {see|find} {a traffic light|any traffic light} {for you|for your lane} within 40 m, and which {colour|'
+        'state} has it?',
+        'If a traffic light {holds|is meant} for {you|your lane} within 40 m, {what|which colour} does it show?',
+        '{Tell me|Please tell me|Say} whether a traffic light {for you|for your lane} is within 40 m, and {its '
+        'colour|what it shows}.',
+        'Red, amber, green or none: {what|which} {traffic light|signal} do you {see|have} within 40 m?',
+        '{Does|Would} any {traffic light|traffic signal} within 40 m {hold|apply} {for you|for your lane}, and what '
+        'colour is it?',
+        '{Look|Please look} for a traffic light {for you|for your lane} within 40 m: {is there one|do you see one}, '
+        'and what does it show?',
+        'Within 40 m, is {any|a} {traffic light|traffic signal} {in sight|visible} for your lane, and in which state?',
+        '{Check|Please check} for {a traffic light|traffic lights} within 40 m and {tell|report} what {you find|is '
+        'shown}.',
+        'What, if anything, does {a|any} {traffic light|traffic signal} {for you|for your lane} show within 40 m?',
     ),
 }
 
@@ -90,7 +110,21 @@ def lamps_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
 
 
 def light_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
-    """The traffic light for the ego, or that there is none."""
+    """The traffic light for the ego, where there is one."""
+    return _light(view, 'light')
+
+
+def light_or_none_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
+    """The same, or that there is none."""
+    facts = view.facts
+    # A light that no pixel shows may be there: hidden ones and those far off are no answer either way, nor is one that
+    # the ego has just passed.
+    if not facts.signals and (facts.junction_m is None or facts.junction_m > NO_JUNCTION_M):
+        return [Draft('light_or_none', 'none', 'No traffic light for you is in sight.')]
+    return _light(view, 'light_or_none')
+
+
+def _light(view: View, kind: str) -> list[Draft]:
     near = []
     for number, signal in enumerate(view.facts.signals):
         shown_px = max(signal.visible_px.values(), default=0)
@@ -102,15 +136,14 @@ def light_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
         near.append((distance_m, shown_px, number))
     states = {view.facts.signals[number].state for _, _, number in near}
     if not near:
-        # A light that no pixel shows may be there: hidden ones and those far off are no answer either way.
-        return [] if view.facts.signals else [Draft('light', 'none', 'No traffic light for you is in sight.')]
+        return []
     distance_m, shown_px, number = min(near)
     if len(states) != 1 or shown_px < VISIBLE_PX:
         return []
     state = view.facts.signals[number].state
     # Amber is rare: with three states alone, a cap on each would leave next to no questions.
     key = f'{state}, {"near" if distance_m < NEAR_LIGHT_M else "far"}'
-    return [Draft('light', key, f'The traffic light is {state}, {metres(distance_m)} away.')]
+    return [Draft(kind, key, f'The traffic light is {state}, {metres(distance_m)} from your rear axle.')]
 
 
 def _motion(item: SeenObject) -> tuple[str, str] | None:
@@ -118,11 +151,11 @@ def _motion(item: SeenObject) -> tuple[str, str] | None:
     if state != 'moving':
         return None if state is None else (state, state)
     verb = 'walking' if item.label == PEDESTRIAN else 'riding' if item.label in (BICYCLE, MOTORCYCLE) else 'driving'
-    turn_rad = _turn_rad(item)
-    if turn_rad is None or NOT_TURNING_RAD <= abs(turn_rad) <= TURNING_RAD:
-        return None
-    if abs(turn_rad) > TURNING_RAD:
-        side = 'left' if turn_rad > 0.0 else 'right'
+    turn_radps = item.yaw_rate_radps
+    if abs(turn_radps) >= NOT_TURNING_RADPS:
+        if abs(turn_radps) <= TURNING_RADPS or np.hypot(*item.velocity_mps) <= TURNING_MPS:
+            return None
+        side = 'left' if turn_radps > 0.0 else 'right'
         return f'turning {side}', f'turning to its {side}'
     direction_rad = float(np.arctan2(item.velocity_mps[1], item.velocity_mps[0]))
     ways = (
@@ -135,17 +168,6 @@ def _motion(item: SeenObject) -> tuple[str, str] | None:
         if abs(wrap_angle(direction_rad - axis_rad)) < ALONG_RAD:
             return key, words
     return None
-
-
-def _turn_rad(item: SeenObject) -> float | None:
-    """How much it turns in the next 0.5 s, to the left; None if the scene ends before or it hardly moves."""
-    if len(item.future_m) < 2:
-        return None
-    steps_m = np.diff(np.vstack([item.position_m, item.future_m[:2]]), axis=0)
-    if np.hypot(*steps_m.T).min() < 0.15:
-        return None
-    first, second = np.arctan2(steps_m[:, 1], steps_m[:, 0])
-    return float(wrap_angle(second - first))
 
 
 def _rear_is_clear(view: View, index: int) -> bool:

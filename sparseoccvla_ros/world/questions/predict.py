@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparseoccvla_ros.world.labels.facts import FUTURE_S, EgoFacts, SeenObject
+from sparseoccvla_ros.geometry import wrap_angle
+from sparseoccvla_ros.world.labels.facts import FUTURE_S, Command, EgoFacts, KeyframeFacts, SeenObject
 from sparseoccvla_ros.world.questions.pair import Draft
 from sparseoccvla_ros.world.questions.refer import refer
 from sparseoccvla_ros.world.questions.speech import metres, place, sector, sentence, tenths
@@ -16,8 +17,12 @@ STAYS_M = 0.2
 BESIDE_M, ON_M = 2.0, 0.8
 #: What crosses the path goes from one side to the other by at least this on both.
 CROSSED_M = 1.2
-#: The ego's path is what it drives in 3 s, and straight on as far as its front is ahead; shorter ones are no path.
-EXTENDED_M, SHORTEST_M = 4.0, 3.0
+#: The ego's path is what it drives in 3 s and goes on from there as it bends at last: some metres for sure, more where
+#: the road and the route go straight on. Beyond it only what is on the path is asked about.
+SURE_M, SURE_STRAIGHT_M, EXTENDED_M, EXTENSION_STEP_M = 4.0, 15.0, 40.0, 2.0
+#: A shorter recorded path does not show where it goes.
+SHORTEST_M = 3.0
+STRAIGHT_RAD = np.deg2rad(3.0)
 AHEAD_M = 2.0
 #: Names of the least distance from the path, with their upper borders.
 GAPS_M = (('near', 4.0), ('away', 7.0), ('far', 12.0), ('very far', np.inf))
@@ -84,14 +89,16 @@ def future_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
 
 
 def path_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
-    """How an object in front moves relative to the path that the ego will drive."""
+    """How an object in front moves relative to the path that the ego will drive; keys begin with whether it is ever in
+    the way.
+    """
     drafts = []
     for index in view.visible:
         item = view[index]
         phrase = refer(view, index, rng)
         if phrase is None or item.position_m[0] < AHEAD_M or state_of(item) is None:
             continue
-        found = _course(view.facts.ego, item)
+        found = _course(view.facts, item)
         if found is None:
             continue
         key, words = found
@@ -114,40 +121,68 @@ def along_path(path_m: np.ndarray, point_m: np.ndarray) -> tuple[float, float]:
 
 
 def ego_path(ego: EgoFacts) -> np.ndarray:
-    """The path [N, 2] of the ego's origin that is recorded, and straight on at its end."""
-    points = [np.zeros(2)]
-    for point in ego.future_m:
+    """The path [N, 2] of the ego's origin that is recorded, and ``EXTENDED_M`` on with its last curvature."""
+    points, headings = [np.zeros(2)], [0.0]
+    for point, heading_rad in zip(ego.future_m, ego.future_heading_rad, strict=True):
         if np.hypot(*(point - points[-1])) > 0.3:
             points.append(point)
-    heading_rad = float(ego.future_heading_rad[-1])
-    points.append(points[-1] + EXTENDED_M * np.array([np.cos(heading_rad), np.sin(heading_rad)]))
+            headings.append(float(heading_rad))
+    heading_rad, curvature = headings[-1], 0.0
+    if len(points) > 1:
+        turned_rad = float(wrap_angle(headings[-1] - headings[-2]))
+        curvature = turned_rad / float(np.hypot(*(points[-1] - points[-2])))
+    turn_rad = curvature * EXTENSION_STEP_M
+    for _ in range(round(EXTENDED_M / EXTENSION_STEP_M)):
+        middle_rad = heading_rad + 0.5 * turn_rad
+        points.append(points[-1] + EXTENSION_STEP_M * np.array([np.cos(middle_rad), np.sin(middle_rad)]))
+        heading_rad += turn_rad
     return np.array(points)
 
 
-def _course(ego: EgoFacts, item: SeenObject) -> tuple[str, str] | None:
+def _course(facts: KeyframeFacts, item: SeenObject) -> tuple[str, str] | None:
+    ego = facts.ego
     if len(item.future_m) < len(FUTURE_S) or len(ego.future_m) < len(FUTURE_S):
         return None
     path_m = ego_path(ego)
     length_m = float(np.hypot(*np.diff(path_m, axis=0).T).sum())
-    if length_m < SHORTEST_M + EXTENDED_M:
+    recorded_m = length_m - EXTENDED_M
+    straight = (
+        facts.bend == 'straight'
+        and ego.command is Command.STRAIGHT
+        and np.abs(wrap_angle(ego.future_heading_rad)).max() < STRAIGHT_RAD
+    )
+    if recorded_m < SHORTEST_M and not straight:
         return None
     points = np.vstack([item.position_m, item.future_m])
     arcs_m, sides_m = np.array([along_path(path_m, point) for point in points]).T
     if arcs_m.min() <= AHEAD_M or arcs_m.max() >= length_m - 0.1:
         return None
-    if np.abs(sides_m).min() > BESIDE_M and (sides_m > 0.0).all() == (sides_m > 0.0).any():
-        side, gap_m = 'left' if sides_m[0] > 0.0 else 'right', float(np.abs(sides_m).min())
-        far = next(name for name, below_m in GAPS_M if gap_m < below_m)
-        return f'{side} {far}', f'will stay to the {side} of your path, {metres(gap_m)} from it at the closest'
-    if np.abs(sides_m).max() < ON_M:
+    away_m = np.abs(sides_m)
+    if away_m.max() < ON_M:
         stays = state_of(item) != 'moving' and np.hypot(*(points - points[0]).T).max() < STAYS_M
-        moves = np.hypot(*(points[-1] - points[0])) > 1.5
-        if stays:
-            return 'stays on the path', 'will stay where it is, on your path'
-        return ('moves on the path', 'will move ahead of you on your path') if moves else None
+        moves = arcs_m[-1] - arcs_m[0] > 1.5
+        if stays and arcs_m.max() < recorded_m + SURE_STRAIGHT_M:
+            return 'yes, stays on the path', 'will stay where it is, on your path'
+        return ('yes, moves on the path', 'will stay on your path, moving ahead of you') if moves else None
+    if arcs_m.max() >= recorded_m + (SURE_STRAIGHT_M if straight else SURE_M):
+        return None
+    if away_m.min() > BESIDE_M and (sides_m > 0.0).all() == (sides_m > 0.0).any():
+        side, gap_m = 'left' if sides_m[0] > 0.0 else 'right', float(away_m.min())
+        far = next(name for name, below_m in GAPS_M if gap_m < below_m)
+        return f'no, {side} {far}', f'will stay to the {side} of your path, {metres(gap_m)} from it at the closest'
+    if away_m[0] < ON_M and away_m[-1] > BESIDE_M:
+        side = 'left' if sides_m[-1] > 0.0 else 'right'
+        return f'yes, leaves to the {side}', f'is on your path and will leave it to the {side}'
+    if away_m[0] > BESIDE_M and away_m[-1] < ON_M:
+        side = 'left' if sides_m[0] > 0.0 else 'right'
+        return f'yes, comes from the {side}', f'will come onto your path from the {side}'
+    return _crossing(sides_m)
+
+
+def _crossing(sides_m: np.ndarray) -> tuple[str, str] | None:
     if min(abs(sides_m[0]), abs(sides_m[-1])) < CROSSED_M or sides_m[0] * sides_m[-1] > 0.0:
         return None
-    changes = np.nonzero(np.diff(np.sign(sides_m)))[0]
+    changes = np.nonzero(np.diff(sides_m > 0.0))[0]
     if len(changes) != 1:
         return None
     before = int(changes[0])
@@ -155,4 +190,4 @@ def _course(ego: EgoFacts, item: SeenObject) -> tuple[str, str] | None:
     times_s = (0.0, *FUTURE_S)
     when_s = times_s[before] + share * (times_s[before + 1] - times_s[before])
     way = 'from left to right' if sides_m[0] > 0.0 else 'from right to left'
-    return f'crosses {way}', f'will cross your path {way} in {tenths(when_s)} s'
+    return f'yes, crosses {way}', f'will cross your path {way} in {tenths(when_s)} s'

@@ -25,8 +25,8 @@ from sparseoccvla_ros.world.traffic.trip import GateKind
 
 #: Vehicles look this far ahead along their path, in steps of a metre.
 SIGHT_M = 45
-#: Who is farther from the ego stands still until it comes near; one does not see so far.
-ACTIVE_M = 170.0
+#: Who is farther from the ego stands still until it comes near, and again when it is far; one does not see so far.
+ACTIVE_M, FROZEN_M = 200.0, 260.0
 VEHICLE_MARGIN_M, WALKER_MARGIN_M = 0.25, 0.6
 LATERAL_MPS2, BEND_BRAKE_MPS2, NARROW_MPS = 1.6, 1.2, 6.5
 #: Walkers farther from the ego stand still.
@@ -219,7 +219,9 @@ class Simulation:
             place = self._ego
             at[0] = np.array([place.x_m, place.y_m]) - self._origin
             ahead[0] = math.cos(place.heading_rad), math.sin(place.heading_rad)
-        active = np.hypot(*(at - at[0]).T) < ACTIVE_M
+        away_m = np.hypot(*(at - at[0]).T)
+        moving = self._moments[-2].active if len(self._moments) > 1 else np.zeros(len(at), dtype=bool)
+        active = away_m < np.where(moving, FROZEN_M, ACTIVE_M)
         discs = at[self._disc_owner] + ahead[self._disc_owner] * self._disc_along[:, None].astype(np.float32)
         discs = np.where(active[self._disc_owner, None], discs, np.float32(1e6))
         self._walk(time_s, at, ahead, speed, discs)
@@ -243,11 +245,11 @@ class Simulation:
             held = self._held_at_gate(int(number), time_s)
             if held is None:
                 continue
-            line_gap, why = held
+            line_gap, why, who = held
             more = float(pressure(np.array(line_gap), speed[number], speed[number]))
             if more > pressed[number]:
                 pressed[number], reason[number] = more, _REASONS.index(why)
-                leader[number] = NOBODY
+                leader[number] = who
         cruise = np.where((self._slow[:, 0] <= time_s) & (time_s < self._slow[:, 1]), self._slow[:, 2], self._cruise)
         limit = self._limits[np.arange(len(index)), index]
         accel = acceleration(speed, np.minimum(cruise, limit), pressed, now.accel_mps2)
@@ -309,8 +311,8 @@ class Simulation:
             along[number] = max(float(velocity @ tangent), 0.0)
         return gap, leader, along
 
-    def _held_at_gate(self, number: int, time_s: float) -> tuple[float, Reason] | None:
-        """Distance before the next gate that holds this vehicle, and why; None if it may go on."""
+    def _held_at_gate(self, number: int, time_s: float) -> tuple[float, Reason, int] | None:
+        """Distance before the next gate that holds this vehicle, why, and who; None if it may go on."""
         vehicle, now = self.vehicles[number], self._moments[-1]
         front_m = float(now.s_m[number]) + vehicle.axle_m + 0.5 * vehicle.length_m
         gates = vehicle.trip.gates
@@ -319,7 +321,7 @@ class Simulation:
         speed = float(now.speed_mps[number])
         end_m = vehicle.trip.path.length_m - front_m
         if end_m < SIGHT_M:
-            return max(end_m, 0.0), Reason.LEADER
+            return max(end_m, 0.0), Reason.LEADER, NOBODY
         for gate in gates[self._gate[number] : self._gate[number] + 2]:
             gap_m = gate.s_m - front_m
             if gap_m > SIGHT_M:
@@ -329,15 +331,15 @@ class Simulation:
                 lamp = self.plan.junctions[gate.number].signal.lamp(gate.approach, time_s)
                 # Whoever could only stop by emergency braking drives on.
                 if lamp is not Lamps.GREEN and can_stop(speed, max(gap_m, 0.01), SIGNAL_BRAKE_MPS2):
-                    return gap_m, Reason.RED_LIGHT
+                    return gap_m, Reason.RED_LIGHT, NOBODY
             elif gate.number in self._claimed and can_stop(speed, max(gap_m, 0.01), ZEBRA_BRAKE_MPS2):
-                return gap_m, Reason.PEDESTRIAN
+                return gap_m, Reason.PEDESTRIAN, len(self.vehicles) + self._claimed[gate.number]
         return None
 
     def _walk(self, time_s: float, at: np.ndarray, ahead: np.ndarray, speed: np.ndarray, discs: np.ndarray) -> None:
         """Set the walking speeds and note who claims which crossing."""
         now = self._moments[-1]
-        self._claimed: set[int] = set()
+        self._claimed: dict[int, int] = {}
         if not self.walkers:
             return
         # What each vehicle may need to stop, as a straight line from its front.
@@ -362,7 +364,7 @@ class Simulation:
                 on_road = s_m > kerb.s_m
                 waits = kerb.s_m - 0.5 < s_m <= kerb.s_m
                 if kerb.kind is GateKind.ZEBRA and (on_road or waits):
-                    self._claimed.add(kerb.number)
+                    self._claimed.setdefault(kerb.number, number)
                 if waits and not self._may_cross(walker, kerb, time_s, sweeps):
                     wish = 0.0
             if on_road:

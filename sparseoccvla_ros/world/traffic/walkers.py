@@ -18,8 +18,8 @@ from sparseoccvla_ros.world.traffic.trip import GateKind, zebras
 #: Beside the kerb stand lamps and trees: people walk farther in.
 KERB_CLEAR_M, FRONT_CLEAR_M = 1.35, 0.45
 RADIUS_M = 0.3
-#: People come to a zebra when the ego that is to let them cross comes near it, on the simulation's clock.
-ZEBRA_ARRIVAL_S = (6.5, 11.5)
+#: People come to a zebra's kerb this long before and after the time at which the ego, undisturbed, would be there.
+ZEBRA_ARRIVAL_S = (-4.5, -1.0)
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,13 @@ def strollers(rng: np.random.Generator, plan: Plan, city: City, duration_s: floa
     return people
 
 
-def crossers(rng: np.random.Generator, plan: Plan, duration_s: float) -> list[Person]:
-    """People who go to a crossing, wait, cross and walk on."""
+def crossers(rng: np.random.Generator, plan: Plan, duration_s: float, zebra_s: float) -> list[Person]:
+    """People who go to a crossing, wait, cross and walk on.
+
+    ``zebra_s`` is when the ego, undisturbed, would come to a zebra, since the simulation's start.
+    """
     people = []
+    arrival_s = (zebra_s + ZEBRA_ARRIVAL_S[0], zebra_s + ZEBRA_ARRIVAL_S[1])
     for number, junction in enumerate(plan.junctions):
         for way in junction.ways_out:
             crossing_m = junction.place_on(way.street) + way.direction * junction.setback_on(way.street)
@@ -66,7 +70,7 @@ def crossers(rng: np.random.Generator, plan: Plan, duration_s: float) -> list[Pe
             )
     for number, (street, crossing_m) in enumerate(zebras(plan)):
         gate = (GateKind.ZEBRA, number)
-        people += _at_crossing(rng, plan.streets[street], crossing_m, 1, gate, 4, ZEBRA_ARRIVAL_S)
+        people += _at_crossing(rng, plan.streets[street], crossing_m, 1, gate, 4, arrival_s)
     return people
 
 
@@ -120,9 +124,12 @@ def _at_crossing(
         on_road = np.nonzero(np.abs(left_m) < street.kerb_m + 0.35)[0]
         kerb = Kerb(0.5 * on_road[0] - 0.3, 0.5 * on_road[-1], *gate)
         speed = rng.uniform(1.2, 1.7)
-        start_s = max(rng.uniform(*arrival_s) - kerb.s_m / speed, 0.0)
+        # At the kerb in time: who would come too late is on his way already.
+        wanted_s = rng.uniform(*arrival_s)
+        start_s = max(wanted_s - kerb.s_m / speed, 0.0)
+        begin_m = max(kerb.s_m - wanted_s * speed, 0.0)
         shape = child(rng) if rng.random() < 0.15 else pedestrian(rng)
-        people.append(Person(Walker(path, RADIUS_M, 0.0, speed, (kerb,), start_s), shape))
+        people.append(Person(Walker(path, RADIUS_M, float(begin_m), speed, (kerb,), float(start_s)), shape))
     return people
 
 

@@ -11,8 +11,8 @@ from sparseoccvla_ros.world.driving import closed_loop
 from sparseoccvla_ros.world.driving.closed_loop import ClosedLoop, EventKind
 from sparseoccvla_ros.world.driving.drivers import drive, follow_route, keep_going
 from sparseoccvla_ros.world.driving.tracking import DrivePlan
+from sparseoccvla_ros.world.manoeuvre import Manoeuvre
 from sparseoccvla_ros.world.scene import build_scene
-from sparseoccvla_ros.world.stage import Manoeuvre
 from sparseoccvla_ros.world.traffic.simulation import EgoPlace
 from sparseoccvla_ros.world.traffic.trip import GateKind
 
@@ -121,6 +121,17 @@ def test_a_red_light_that_is_run_is_told(scenes):
     while loop.ended is None:
         loop.step(along_route(loop, 8.0))
     assert drive(loop_rules, follow_route).red_lights == 0
+    assert loop.summary().red_lights == 1
+
+
+def test_a_light_that_has_been_passed_is_not_counted_again_when_progress_steps_back(scenes):
+    loop = ClosedLoop(stage_of(scenes, Manoeuvre.RED_LIGHT), end_at_collision=False)
+    while not loop.summary().red_lights:
+        loop.step(along_route(loop, 8.0))
+    passed_m = loop.progress.along_m
+    loop.progress.along_m -= 3.0
+    loop.step(along_route(loop, 8.0))
+    assert loop.progress.along_m > passed_m
     assert loop.summary().red_lights == 1
 
 

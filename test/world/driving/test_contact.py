@@ -7,8 +7,8 @@ from sparseoccvla_ros.geometry import transform_from_planar
 from sparseoccvla_ros.world.bodies.solids import box
 from sparseoccvla_ros.world.bodies.thing import CAR, MANMADE, Shape, State, Thing
 from sparseoccvla_ros.world.driving.contact import Contacts
+from sparseoccvla_ros.world.ego_car import EGO_CENTRE_AHEAD_M
 from sparseoccvla_ros.world.scene import EgoMotion
-from sparseoccvla_ros.world.stage import EGO_CENTRE_AHEAD_M
 
 OTHER = Shape(CAR, (4.0, 2.0, 1.5), (), category='vehicle.car')
 
@@ -36,13 +36,14 @@ def test_footprints_touch_where_they_overlap(still):
     assert Contacts(scene_of(things)).touching(0.0) == (0, 2)
 
 
-def test_a_tree_is_touched_at_its_trunk_not_under_its_crown():
+@pytest.mark.parametrize('still', [True, False])
+def test_a_tree_is_touched_at_its_trunk_not_under_its_crown(still):
     trunk = box((-0.2, -0.2, 0.0), (0.2, 0.2, 3.0), (90.0, 60.0, 40.0))
     crown = box((-3.0, -3.0, 3.0), (3.0, 3.0, 8.0), (60.0, 90.0, 40.0))
     tree = Shape(MANMADE, (6.0, 6.0, 8.0), (trunk, crown))
     for y, touched in ((2.0, ()), (1.1, (0,))):
         pose = transform_from_planar(EGO_CENTRE_AHEAD_M, y, 0.0)
-        thing = Thing(tree, lambda _, pose=pose: State(pose, 0.0), still=True, annotated=False)
+        thing = Thing(tree, lambda _, pose=pose: State(pose, 0.0), still=still, annotated=False)
         assert Contacts(scene_of([thing])).touching(0.0) == touched
 
 

@@ -1,7 +1,11 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from sparseoccvla_ros.resources import share_path
+from sparseoccvla_ros.world.drawing.lens import Lens
 from sparseoccvla_ros.world.driving.closed_loop import ClosedLoop
 from sparseoccvla_ros.world.driving.drivers import follow_route
 from sparseoccvla_ros.world.driving.observation import Observer
@@ -42,6 +46,30 @@ def test_the_past_looks_the_same_as_when_it_was_now(driven):
         np.testing.assert_array_equal(before.capture.rgb, after.capture.rgb)
     moved = observer.observe(1.0)
     assert (np.abs(moved.shots[0].capture.rgb.astype(int) - first.shots[0].capture.rgb) > 8).mean() > 0.05
+
+
+def test_a_lens_changes_the_images_alone_and_its_noise_is_of_its_scene_camera_and_time(driven):
+    loop, rig, observer, first = driven
+    exact = [shot.capture for shot in first.shots]
+
+    def noises(seed, time_s=0.0):
+        shots = Observer(loop.scene, rig, Lens(), seed).observe(time_s).shots
+        return [shot.capture for shot in shots]
+
+    seen = noises((3, 1))
+    for before, after in zip(exact, seen, strict=True):
+        change = np.abs(after.rgb.astype(float) - before.rgb)
+        assert 0.5 < change.mean() < 40.0
+        np.testing.assert_array_equal(after.depth_m, before.depth_m)
+    for before, after in zip(seen, noises((3, 1)), strict=True):
+        np.testing.assert_array_equal(before.rgb, after.rgb)
+    assert not np.array_equal(seen[0].rgb, noises((3, 2))[0].rgb)
+    # The same grey wall through all cameras at two times: no noise is like another.
+    flat = np.full((64, 176, 3), 120, dtype=np.uint8)
+    observer = Observer(loop.scene, rig, Lens(), (3, 1))
+    observer._renderer = SimpleNamespace(render=lambda *_: replace(exact[0], rgb=flat))
+    images = [shot.capture.rgb for time_s in (0.0, 0.5) for shot in observer.observe(time_s).shots]
+    assert len({image.tobytes() for image in images}) == 12
 
 
 def test_labels_are_those_of_the_place_that_the_ego_has_reached(driven):

@@ -58,6 +58,8 @@ def test_velocities_and_rates_are_the_derivatives_of_the_poses(messages):
     accel = column(poses, 'accel')
     gained = np.diff(speed_mps[::25, 0]) / 0.5
     assert np.abs(gained - accel[:, 0].reshape(-1, 25).mean(axis=1)[: len(gained)]).max() < 0.3
+    # Of the 0.1 s that end at the stamp, so nothing of the driver's decision for the time after it.
+    assert np.abs(np.subtract(speed_mps[5:, 0], speed_mps[:-5, 0]) / 0.1 - accel[5:, 0]).max() < 1e-4
     assert np.allclose(accel[:, 1], speed_mps[:, 0] * column(poses, 'rotation_rate')[:, 2], atol=1e-4)
     assert (accel[:, 2] == 9.81).all()
     imu = messages['ms_imu'][::2]
@@ -108,6 +110,10 @@ def test_futures_lead_to_where_the_ego_is_then(scenes, names, tmp_path):
                 assert np.cos(future['heading_rad'][step - 1]) == pytest.approx(now_from_then[0, 0], abs=1e-5)
             else:
                 assert future['position_m'][step - 1] == [0.0, 0.0]
+    for number, sample in enumerate(samples):
+        before, now = (scene.ego_motion(0.5 * number - passed_s).speed_mps for passed_s in (0.1, 0.0))
+        assert sample['state']['acceleration_mps2'] == pytest.approx((now - before) / 0.1, abs=1e-5)
+        assert sample['state']['speed_mps'] == pytest.approx(now, abs=1e-5)
     commands = {sample['command'] for sample in samples}
     assert commands <= {'left', 'right', 'straight'}
 

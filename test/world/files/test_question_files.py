@@ -38,6 +38,7 @@ def facts(scene: int, keyframe: int) -> KeyframeFacts:
                 size_m=(4.2, 1.8, 1.5) if is_car else (0.6, 0.6, 1.7),
                 heading_rad=float(RNG.uniform(-3.0, 3.0)),
                 velocity_mps=np.zeros(2),
+                yaw_rate_radps=0.0,
                 attribute='vehicle.parked' if is_car else 'pedestrian.standing',
                 visible_px=seen,
                 future_m=np.tile(place, (6, 1)),

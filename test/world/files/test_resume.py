@@ -1,6 +1,5 @@
 """An interrupted run goes on, and ends with the same bytes."""
 
-import json
 import os
 import signal
 import subprocess
@@ -9,7 +8,7 @@ import time
 
 import pytest
 
-from sparseoccvla_ros.world.files import writer
+from sparseoccvla_ros.world.files import partial, writer
 from sparseoccvla_ros.world.files.partial import Partial
 from sparseoccvla_ros.world.files.writer import WorldRequest, write_world
 
@@ -80,12 +79,21 @@ def test_only_the_same_request_goes_on(tmp_path, small, digests):
         write_world(tmp_path / 'data', other)
     assert digests(tmp_path) == before
     record = unfinished.folder / 'request.json'
-    record.write_text(json.dumps(json.loads(record.read_text()) | {'format': 1}))
-    with pytest.raises(FileExistsError, match=r'format is 1 there and \d here'):
-        write_world(tmp_path / 'data', small)
-    record.write_text('{"format": ')
+    record.write_text('{"generator": ')
     with pytest.raises(FileExistsError, match='cannot be read'):
         write_world(tmp_path / 'data', small)
+
+
+def test_another_generator_does_not_go_on(tmp_path, small, monkeypatch, digests):
+    with Partial(tmp_path / 'data').opened(small):
+        pass
+    before = digests(tmp_path)
+    version = partial.generator_version()
+    monkeypatch.setattr(partial, 'generator_version', lambda: 'edited')
+    message = f"was begun by another generator: generator is '{version}' there and 'edited' here"
+    with pytest.raises(FileExistsError, match=message):
+        write_world(tmp_path / 'data', small)
+    assert digests(tmp_path) == before
 
 
 def test_every_option_counts(tmp_path):
@@ -108,7 +116,7 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path, small):
     mine = tmp_path / 'data.partial' / 'mine'
     mine.parent.mkdir()
     mine.write_text('text')
-    with pytest.raises(FileExistsError, match='cannot be read'):
+    with pytest.raises(FileExistsError, match=r'is no unfinished data set \(it holds no request.json\)'):
         write_world(tmp_path / 'data', small)
     assert mine.read_text() == 'text'
     assert list(mine.parent.iterdir()) == [mine]
@@ -129,3 +137,23 @@ def test_two_runs_do_not_write_at_once(tmp_path, small):
         Partial(tmp_path / 'data').opened(small),
     ):
         pass
+
+
+def test_a_run_that_has_only_begun_is_alone_already(tmp_path, small, monkeypatch):
+    unfinished, write, there = Partial(tmp_path / 'data'), partial.write_whole, []
+
+    def write_late(path, text) -> None:
+        monkeypatch.setattr(partial, 'write_whole', write)
+        # Before anything is written another process comes.
+        with (
+            pytest.raises(FileExistsError, match='is being written by another process'),
+            Partial(tmp_path / 'data').opened(small),
+        ):
+            pass
+        there.extend(item.name for item in unfinished.folder.iterdir())
+        write(path, text)
+
+    monkeypatch.setattr(partial, 'write_whole', write_late)
+    with unfinished.opened(small):
+        pass
+    assert there == ['lock']

@@ -9,16 +9,22 @@ import pytest
 from sparseoccvla_ros.data.nuscenes import CAMERAS, LIDAR, NuScenesTables, load_lidar_points
 from sparseoccvla_ros.data.occ3d import FREE, GRID_SHAPE
 from sparseoccvla_ros.geometry import inverse, transform_points
+from sparseoccvla_ros.world.files.scene_writer import LENS_STREAM, LIDAR_STREAM
 from sparseoccvla_ros.world.files.tables import TABLES
 from sparseoccvla_ros.world.files.writer import WorldRequest, parse_city, parse_size, write_world
+from sparseoccvla_ros.world.rig import RIG_STREAM
 
 
 def rows(root: Path, table: str) -> list[dict]:
     return json.loads((root / 'v1.0-world' / f'{table}.json').read_text())
 
 
-def test_another_seed_gives_other_images(world, tmp_path, digests):
+def test_another_seed_gives_other_images(world, tmp_path, digests, monkeypatch):
+    seeds, make = [], np.random.default_rng
+    monkeypatch.setattr(np.random, 'default_rng', lambda seed: seeds.append(np.atleast_1d(seed)) or make(seed))
     write_world(tmp_path / 'other', WorldRequest(1, 8, 96, 32, 2, 1.0), workers=1)
+    # Purposes come first in seeds, since numpy takes [1, 5] and [1, 5, 0] for the same.
+    assert {LENS_STREAM, LIDAR_STREAM, RIG_STREAM} <= {int(seed[0]) for seed in seeds}
     assert not set(digests(tmp_path / 'other').values()) & {
         value for name, value in digests(world).items() if name.endswith('.jpg')
     }
@@ -122,6 +128,15 @@ def test_an_existing_folder_is_left_alone(world, small, digests):
 def test_impossible_parameters_are_refused_with_the_value(change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         WorldRequest(**{'scenes': 1, 'seed': 0} | change)
+
+
+def test_equal_options_give_equal_tokens():
+    one = WorldRequest(1, 7, 352, 128, 2, 20)
+    for same in (WorldRequest(1, 7, 352, 128, 2, 20.0), WorldRequest(*np.array([1, 7, 352, 128, 2]), np.float64(20.0))):
+        assert json.dumps(same.options()) == json.dumps(one.options())
+    assert type(one.seconds) is float
+    with pytest.raises(ValueError, match=r'seed is 7\.5; a whole number expected'):
+        WorldRequest(1, 7.5)
 
 
 def test_sizes_are_read_from_text():

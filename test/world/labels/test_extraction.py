@@ -81,6 +81,13 @@ def test_places_in_images_are_told_as_in_the_full_image(size):
     assert seen[3].box_px['CAM_FRONT'] == pytest.approx((100 / 0.22, 80 / 0.22, 120 / 0.22, 90 / 0.22))
 
 
+def test_pixels_are_scaled_by_the_width_however_much_of_the_top_is_cropped():
+    whole = picture(352, 198)
+    assert sightings([whole])[3].visible_px == {'CAM_FRONT': 180}
+    lower = View(whole.camera, whole.world_from_ego, SimpleNamespace(thing=whole.capture.thing[:64]))
+    assert sightings([lower])[3].visible_px == {'CAM_FRONT': 180}
+
+
 def test_what_is_seen_lies_inside_the_projected_box(facts, rig):
     scale = 352.0 / 1600.0
     cameras = {item.camera.name: item.camera for item in rig.cameras}

@@ -8,12 +8,14 @@ import pytest
 
 from sparseoccvla_ros.geometry import transform_from_planar
 from sparseoccvla_ros.world.bodies.solids import box
-from sparseoccvla_ros.world.bodies.thing import CAR, MANMADE, Shape, State, Thing
+from sparseoccvla_ros.world.bodies.thing import CAR, MANMADE, Lamps, Shape, State, Thing
 from sparseoccvla_ros.world.labels.facts import Option
 from sparseoccvla_ros.world.labels.what_if import Rollout, WhatIf
 from sparseoccvla_ros.world.scene import EgoMotion
+from sparseoccvla_ros.world.streets.junction import Way
 from sparseoccvla_ros.world.streets.street import Ground
 from sparseoccvla_ros.world.traffic.path import Path
+from sparseoccvla_ros.world.traffic.trip import Gate, GateKind
 
 EGO_SIZE_M = (4.0, 1.8, 1.5)
 AHEAD_M = 1.3
@@ -24,20 +26,22 @@ def ground_at(_x_m: np.ndarray, y_m: np.ndarray) -> np.ndarray:
     return np.select([away < 4.0, away < 6.0], [Ground.ASPHALT, Ground.PAVEMENT], Ground.GRASS).astype(np.uint8)
 
 
-def road(*things: Thing, speed_mps: float = 8.0, duration_s: float = 20.0) -> SimpleNamespace:
-    """A scene in which the ego drives along y = 0 at a constant speed."""
+def road(
+    *things: Thing, speed_mps: float = 8.0, duration_s: float = 20.0, gates: tuple[Gate, ...] = (), lamp=None
+) -> SimpleNamespace:
+    """A scene in which the ego drives along y = 0 at a constant speed; ``lamp`` tells what a time shows at gates."""
     path = Path.through(np.column_stack([np.arange(0.0, 400.0), np.zeros(400)]))
     begin_m = 50.0
 
     def world_from_ego(time_s: float) -> np.ndarray:
         return transform_from_planar(begin_m + speed_mps * time_s, 0.0, 0.0)
 
-    trip = SimpleNamespace(path=path)
+    trip = SimpleNamespace(path=path, gates=gates)
     return SimpleNamespace(
         things=things,
         duration_s=duration_s,
         ego_size_m=EGO_SIZE_M,
-        plan=SimpleNamespace(ground_at=ground_at),
+        plan=SimpleNamespace(ground_at=ground_at, junctions=[SimpleNamespace(signal=SimpleNamespace(lamp=lamp))]),
         world_from_ego=world_from_ego,
         ego_box=lambda time_s: world_from_ego(time_s) @ transform_from_planar(AHEAD_M, 0.0, 0.0),
         ego_motion=lambda _: EgoMotion(speed_mps, 0.0, 0.0, 0.0),
@@ -132,3 +136,52 @@ def test_without_three_seconds_left_nothing_is_known():
     what_if = WhatIf(road(duration_s=10.0))
     assert set(what_if.roll_out(7.0)) == set(Option)
     assert what_if.roll_out(7.5) == {}
+
+
+def line(ahead_m: float) -> tuple[Gate, ...]:
+    """A stop line so far before the ego's front, which is 3.3 m before its origin."""
+    return (Gate(53.3 + ahead_m, GateKind.SIGNAL, 0, Way(0, 1)),)
+
+
+@pytest.mark.parametrize(
+    ('lamp', 'red', 'amber'), [('RED', True, False), ('AMBER', False, True), ('GREEN', False, False)]
+)
+def test_a_stop_line_is_passed_at_red(lamp, red, amber):
+    outcomes = WhatIf(road(gates=line(12.0), lamp=lambda *_: Lamps[lamp])).roll_out(0.0)
+    for option in (Option.KEEP, Option.ACCELERATE):
+        assert (outcomes[option].runs_red, outcomes[option].runs_amber) == (red, amber)
+        assert outcomes[option].touched == ()
+    if red:
+        # 12.5 m at 8 m/s: 1.56 s.
+        assert outcomes[Option.KEEP].time_s == 1.6
+    # It stops within 5.3 m; a turn is on the sidewalk before the line.
+    assert outcomes[Option.BRAKE] == NOTHING
+    assert not outcomes[Option.LEFT].runs_red
+
+
+def test_a_line_close_ahead_is_passed_by_turns_and_by_braking_too():
+    outcomes = WhatIf(road(gates=line(1.0), lamp=lambda *_: Lamps.RED)).roll_out(0.0)
+    assert {option for option, outcome in outcomes.items() if outcome.runs_red} == set(Option)
+    assert outcomes[Option.LEFT].ends_on == 'sidewalk'
+
+
+def test_the_lamp_is_that_of_the_time_of_passing():
+    # Scenes begin 3 s after the traffic; the line is passed at 1.6 s.
+    red_until = {4.5: False, 4.7: True}
+    for until_s, red in red_until.items():
+        lamp = lambda _, time_s, until_s=until_s: Lamps.RED if time_s < until_s else Lamps.GREEN  # noqa: E731
+        assert WhatIf(road(gates=line(12.0), lamp=lamp)).roll_out(0.0)[Option.KEEP].runs_red == red
+
+
+def test_whoever_waits_a_little_over_the_line_has_not_passed_it_yet():
+    outcomes = WhatIf(road(gates=line(-0.3), lamp=lambda *_: Lamps.RED, speed_mps=0.0)).roll_out(0.0)
+    assert outcomes[Option.ACCELERATE].runs_red
+    assert not outcomes[Option.KEEP].runs_red
+    beyond = WhatIf(road(gates=line(-3.0), lamp=lambda *_: Lamps.RED)).roll_out(0.0)
+    assert not any(outcome.runs_red for outcome in beyond.values())
+
+
+def test_a_contact_before_the_line_ends_the_rollout():
+    outcome = WhatIf(road(car(63.0, 0.0), gates=line(12.0), lamp=lambda *_: Lamps.RED)).roll_out(0.0)[Option.KEEP]
+    assert outcome.touched == (0,)
+    assert not outcome.runs_red

@@ -71,6 +71,7 @@ def _object(position: tuple[float, float], **changes: object) -> SeenObject:
         size_m=(4.5, 1.8, 1.5),
         heading_rad=float(np.arctan2(velocity_mps[1], velocity_mps[0])) if moves else 0.0,
         velocity_mps=velocity_mps,
+        yaw_rate_radps=0.0,
         attribute='vehicle.moving' if moves else 'vehicle.stopped',
         visible_px={camera: pixels},
         future_m=place_m + np.array(FUTURE_S)[:, None] * velocity_mps,
@@ -153,6 +154,7 @@ def _random_object(rng: np.random.Generator) -> SeenObject:
         label=label,
         paint=str(rng.choice(PAINTS)) if painted and rng.random() < 0.8 else '',
         heading_rad=heading_rad,
+        yaw_rate_radps=float(turn_rad),
         attribute=str(attribute),
         future_m=(np.array(position) + np.cumsum(steps_m, axis=0))[: rng.choice((2, 6, 6))],
         braking=bool(rng.random() < 0.3 and moves),
@@ -189,8 +191,9 @@ def _random_facts(rng: np.random.Generator, scene: str, keyframe: int, look: tup
         ends_on = str(rng.choice(('driveable_surface', 'driveable_surface', 'sidewalk', 'terrain', 'other_flat')))
         hits = int(rng.integers(len(objects))) if objects and rng.random() < 0.3 else None
         other = bool(hits is None and rng.random() < 0.2)
-        event = ends_on != 'driveable_surface' or hits is not None or other
-        return Outcome(ends_on, hits, other, 0.1 * int(rng.integers(1, 30)) if event else None)
+        red = bool(rng.random() < 0.2)
+        event = ends_on != 'driveable_surface' or hits is not None or other or red
+        return Outcome(ends_on, hits, other, 0.1 * int(rng.integers(1, 30)) if event else None, red)
 
     signals = ()
     if rng.random() < 0.4:

@@ -1,5 +1,6 @@
 """Answers worked out by hand, and what must not be asked."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from sparseoccvla_ros.world.questions.ground import (
     locate_drafts,
     surface_drafts,
 )
-from sparseoccvla_ros.world.questions.motion import lamps_drafts, light_drafts, motion_drafts
+from sparseoccvla_ros.world.questions.motion import lamps_drafts, light_drafts, light_or_none_drafts, motion_drafts
 from sparseoccvla_ros.world.questions.plan import attention_drafts, behaviour_drafts, plan_drafts, trajectory_drafts
 from sparseoccvla_ros.world.questions.predict import along_path, future_drafts, path_drafts
 from sparseoccvla_ros.world.questions.view import View
@@ -87,7 +88,7 @@ def test_surroundings(make_facts, make_object):
     facts = make_facts(make_object((10.0, 0.0)), make_object((14.0, 0.0)), make_object((18.0, 0.0), **BUS_FIELDS))
     found = answers(surroundings_drafts, facts)
     assert found['1 bus 2 car'] == '2 cars and a red bus.'
-    assert found['nothing'] == 'No road user and no obstacle.'
+    assert found['nothing'] == 'No road user and no movable object.'
 
 
 def test_distances(make_facts, make_object):
@@ -95,8 +96,8 @@ def test_distances(make_facts, make_object):
         make_object((3.0, 4.0)), make_object((10.0, 0.0), **BUS_FIELDS), make_object((0.0, 15.0), **WALKER)
     )
     found = answers(distance_drafts, facts)
-    assert found['below 6'].endswith('is 5.0 m away.')
-    assert answers(nearest_drafts, facts)['car'] == 'The car at (3.0, 4.0), 5.0 m away.'
+    assert re.fullmatch(r'The middle of the .*car.* is 5\.0 m from your rear axle\.', found['below 6'])
+    assert answers(nearest_drafts, facts)['car'] == 'The car at (3.0, 4.0), 5.0 m from your rear axle.'
     (draft,) = order_drafts(View(facts), np.random.default_rng(0))
     assert [index for _, index in draft.mentions] == [0, 1, 2]
     asked = sorted(draft.mentions, key=lambda mention: draft.slots['list'].index(mention[0]))
@@ -141,12 +142,22 @@ def test_motion(make_facts, make_object, fields, key, words):
     assert all(answer.endswith(words) for answer in found.values())
 
 
-def test_turning(make_facts, make_object):
-    # 4 m/s on a circle of 10 m to the left: 0.2 rad in 0.5 s.
+@pytest.mark.parametrize(
+    ('yaw_rate_radps', 'velocity', 'key'),
+    [
+        (0.4, (4.0, 0.0), 'turning left'),
+        (-0.2, (4.0, 0.0), 'turning right'),
+        (0.1, (4.0, 0.0), None),
+        (0.06, (4.0, 0.0), 'same'),
+        (0.4, (0.9, 0.0), None),
+    ],
+)
+def test_turning_is_about_now(make_facts, make_object, yaw_rate_radps, velocity, key):
+    # What it does next, a left turn, plays no part.
     angles = 0.4 * np.array([0.5, 1.0, 1.5, 2.0, 2.5, 3.0])
     circle_m = np.array([10.0, 3.0]) + 10.0 * np.stack([np.sin(angles), 1.0 - np.cos(angles)], axis=1)
-    found = answers(motion_drafts, make_facts(make_object((10.0, 3.0), velocity=(4.0, 0.0), future_m=circle_m)))
-    assert found['turning left'].endswith('is turning to its left.')
+    item = make_object((10.0, 3.0), velocity=velocity, future_m=circle_m, yaw_rate_radps=yaw_rate_radps)
+    assert list(answers(motion_drafts, make_facts(item))) == ([] if key is None else [key])
 
 
 def test_lamps_are_read_from_behind_only(make_facts, make_object):
@@ -171,11 +182,19 @@ def signal(state: str, ahead_m: float, pixels: int = 30) -> SeenSignal:
 
 
 def test_traffic_light(make_facts):
-    assert answers(light_drafts, make_facts()) == {'none': 'No traffic light for you is in sight.'}
+    assert answers(light_drafts, make_facts()) == {}
+    assert answers(light_or_none_drafts, make_facts()) == {'none': 'No traffic light for you is in sight.'}
     red = make_facts(signals=(signal('red', 20.0),))
-    assert answers(light_drafts, red) == {'red, far': 'The traffic light is red, 20.1 m away.'}
+    for drafter in (light_drafts, light_or_none_drafts):
+        assert answers(drafter, red) == {'red, far': 'The traffic light is red, 20.1 m from your rear axle.'}
     for signals in ((signal('red', 20.0, 6),), (signal('red', 39.9),), (signal('red', 20.0), signal('green', 22.0))):
         assert answers(light_drafts, make_facts(signals=signals)) == {}
+        assert answers(light_or_none_drafts, make_facts(signals=signals)) == {}
+
+
+@pytest.mark.parametrize(('junction_m', 'asked'), [(None, True), (5.1, True), (4.9, False), (0.0, False)])
+def test_at_a_junction_nobody_says_that_there_is_no_light(make_facts, junction_m, asked):
+    assert bool(answers(light_or_none_drafts, make_facts(junction_m=junction_m))) == asked
 
 
 def test_future(make_facts, make_object):
@@ -188,14 +207,33 @@ def test_future(make_facts, make_object):
 @pytest.mark.parametrize(
     ('place_m', 'velocity', 'key', 'words'),
     [
-        ((12.0, 4.0), (0.0, -2.5), 'crosses from left to right', 'will cross your path from left to right in 1.6 s.'),
-        ((12.0, -4.0), (0.0, 2.5), 'crosses from right to left', 'will cross your path from right to left in 1.6 s.'),
-        ((12.0, 5.0), (0.0, 0.0), 'left away', 'will stay to the left of your path, 5.0 m from it at the closest.'),
-        ((12.0, -3.0), (0.0, -2.0), 'right near', 'will stay to the right of your path, 3.0 m from it at the closest.'),
-        ((12.0, 0.3), (3.0, 0.0), 'moves on the path', 'will move ahead of you on your path.'),
-        ((12.0, 0.3), (0.0, 0.0), 'stays on the path', 'will stay where it is, on your path.'),
+        (
+            (12.0, 4.0),
+            (0.0, -2.5),
+            'yes, crosses from left to right',
+            'will cross your path from left to right in 1.6 s.',
+        ),
+        (
+            (12.0, -4.0),
+            (0.0, 2.5),
+            'yes, crosses from right to left',
+            'will cross your path from right to left in 1.6 s.',
+        ),
+        ((12.0, 5.0), (0.0, 0.0), 'no, left away', 'will stay to the left of your path, 5.0 m from it at the closest.'),
+        (
+            (12.0, -3.0),
+            (0.0, -2.0),
+            'no, right near',
+            'will stay to the right of your path, 3.0 m from it at the closest.',
+        ),
+        ((12.0, 0.3), (3.0, 0.0), 'yes, moves on the path', 'will stay on your path, moving ahead of you.'),
+        ((12.0, 0.3), (0.0, 0.0), 'yes, stays on the path', 'will stay where it is, on your path.'),
+        ((15.0, 0.3), (8.0, 0.0), 'yes, moves on the path', 'will stay on your path, moving ahead of you.'),
+        ((12.0, 0.3), (0.0, 1.4), 'yes, leaves to the left', 'is on your path and will leave it to the left.'),
+        ((12.0, -4.0), (0.0, 1.2), 'yes, comes from the right', 'will come onto your path from the right.'),
+        ((60.0, 5.0), (0.0, 0.0), None, ''),  # beyond what the path is known for
         ((12.0, 1.5), (0.0, 0.0), None, ''),  # neither on the path nor clearly beside it
-        ((12.0, 4.0), (0.0, -1.5), None, ''),  # gets 0.5 m to the other side
+        ((12.0, 4.0), (0.0, -1.7), None, ''),  # gets 1.1 m to the other side
         ((-12.0, 5.0), (0.0, 0.0), None, ''),
     ],
 )
@@ -203,6 +241,32 @@ def test_path(make_facts, make_object, place_m, velocity, key, words):
     found = answers(path_drafts, make_facts(make_object(place_m, velocity=velocity)))
     assert list(found) == ([] if key is None else [key])
     assert all(answer.endswith(words) for answer in found.values())
+
+
+STANDS = {'speed_mps': 0.0, 'future_m': np.zeros((6, 2)), 'future_speed_mps': np.zeros(6)}
+
+
+def test_crossing_before_an_ego_that_waits(make_facts, make_object):
+    walker = make_object((8.0, 3.0), velocity=(0.0, -1.5), **WALKER)
+    assert list(answers(path_drafts, make_facts(walker, ego=STANDS))) == ['yes, crosses from left to right']
+    for changes in ({'bend': 'left'}, {'ego': {**STANDS, 'command': Command.LEFT}}):
+        assert answers(path_drafts, make_facts(walker, **{'ego': STANDS, **changes})) == {}
+
+
+def test_a_leader_in_a_bend_stays_on_the_path(make_facts, make_object):
+    # Both drive at 8 m/s on a circle of 50 m to the left, 15 m apart.
+    times_s = np.array([0.5, 1.0, 1.5, 2.0, 2.5, 3.0])
+
+    def circle(arc_m: np.ndarray) -> np.ndarray:
+        return 50.0 * np.stack([np.sin(arc_m / 50.0), 1.0 - np.cos(arc_m / 50.0)], axis=-1)
+
+    leader = make_object(
+        tuple(circle(np.array(15.0))),
+        velocity=(8.0 * np.cos(0.3), 8.0 * np.sin(0.3)),
+        future_m=circle(15.0 + 8.0 * times_s),
+    )
+    ego = {'future_m': circle(8.0 * times_s), 'future_heading_rad': 8.0 * times_s / 50.0}
+    assert list(answers(path_drafts, make_facts(leader, bend='left', ego=ego))) == ['yes, moves on the path']
 
 
 def test_places_along_a_bent_path():
@@ -234,6 +298,34 @@ def test_places_along_a_bent_path():
 def test_counterfactual(make_facts, make_object, outcome, key, answer):
     facts = make_facts(make_object((8.0, 3.0)), make_object((20.0, 0.0), pixels=5), outcomes={Option.LEFT: outcome})
     assert answers(counterfactual_drafts, facts) == ({} if key is None else {key: answer})
+
+
+RED_LIGHT = Outcome('driveable_surface', None, False, 0.8, runs_red=True)
+
+
+@pytest.mark.parametrize(
+    ('outcome', 'key', 'answer'),
+    [
+        (RED_LIGHT, 'red light', 'You would run a red light after 0.8 s.'),
+        (
+            replace(RED_LIGHT, ends_on='sidewalk', hits=0),
+            'red light sidewalk hit car',
+            'You would run a red light after 0.8 s, then leave the road onto the sidewalk, then hit the car at '
+            '(8.0, 3.0).',
+        ),
+        (replace(RED_LIGHT, hits_other=True), None, ''),
+        (replace(RED_LIGHT, runs_red=False, runs_amber=True), None, ''),
+    ],
+)
+def test_running_a_red_light(make_facts, make_object, outcome, key, answer):
+    facts = make_facts(make_object((8.0, 3.0)), signals=(signal('red', 12.0),), outcomes={Option.KEEP: outcome})
+    assert answers(counterfactual_drafts, facts) == ({} if key is None else {key: answer})
+
+
+@pytest.mark.parametrize('signals', [(), (('green', 12.0, 30),), (('red', 12.0, 9),)])
+def test_a_red_light_that_nobody_can_see_yet_is_not_asked_about(make_facts, signals):
+    facts = make_facts(signals=tuple(signal(*each) for each in signals), outcomes={Option.KEEP: RED_LIGHT})
+    assert answers(counterfactual_drafts, facts) == {}
 
 
 SLOWING = {'future_speed_mps': np.array([7.0, 6.0, 5.0, 4.0, 3.0, 2.0])}
@@ -316,5 +408,6 @@ def test_descriptions(make_facts, make_object):
     }
     assert describe(facts) == (
         'It is dusk and it is raining. The road has 2 lanes each way and bends to the left, with a pedestrian crossing '
-        'in 12.0 m. In sight within 25 m: 2 cars. The nearest object is a red car, 10.0 m away ahead.'
+        'in 12.0 m. In sight within 25 m: 2 cars. The nearest road user or movable object is a red car, '
+        '10.0 m from the rear axle ahead.'
     )

@@ -49,6 +49,12 @@ def test_selection_by_hand():
     assert select([], 0) == []
 
 
+def test_no_is_not_always_the_answer():
+    keys = ['yes, 1', 'yes, 2', 'yes, 3'] * 4 + [f'no, {number % 10}' for number in range(100)]
+    verdicts = Counter(pair.key.split(',')[0] for pair in select([[one(key, n) for n, key in enumerate(keys)]], 0))
+    assert verdicts == {'yes': 12, 'no': 24}
+
+
 @pytest.mark.parametrize('split', ['train', 'val'])
 def test_no_answer_is_frequent(selected, split):
     table = statistics([pair for pair in selected if pair.split == split])

@@ -110,7 +110,7 @@ def test_positions(asked):
         assert pair.answer.count('parked') == (near[0].attribute in ('vehicle.parked', 'cycle.without_rider'))
     for facts, pair in of_kind(asked, 'distance'):
         item = facts.objects[pair.mentions[0][1]]
-        assert abs(float(re.search(r'([\d.]+) m away\.$', pair.answer)[1]) - distance_m(item)) < 0.051
+        assert abs(float(re.search(r'([\d.]+) m from your rear axle\.$', pair.answer)[1]) - distance_m(item)) < 0.051
     for facts, pair in of_kind(asked, 'future'):
         item = facts.objects[pair.mentions[0][1]]
         step = FUTURE_S.index(float(re.search(r'\b([123]) s\b', pair.question)[1]))
@@ -169,6 +169,7 @@ def test_motion_has_margins(asked):
 
 def test_crossing_changes_the_side(asked):
     found = Counter()
+    assert {pair.key.split(',')[0] for _, pair in of_kind(asked, 'path')} == {'yes', 'no'}
     for facts, pair in of_kind(asked, 'path'):
         item = facts.objects[pair.mentions[0][1]]
         straight = np.abs(facts.ego.future_m[:, 1]).max() < 0.1

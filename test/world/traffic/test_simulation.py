@@ -136,7 +136,7 @@ def test_motion_between_steps_is_continuous_and_bounded():
 
 def test_who_is_far_from_the_ego_stands_still_until_it_comes_near():
     plan = Plan((STREET,))
-    simulation = Simulation(plan, [car(plan, 20.0), car(plan, 230.0, speed=0.0, cruise=6.0)], [])
+    simulation = Simulation(plan, [car(plan, 20.0), car(plan, 248.0, speed=0.0, cruise=6.0)], [])
     simulation.run(3.0)
     assert simulation.vehicle_at(1, 3.0) == (0.0, 0.0, 0.0)
     simulation.run(12.0)

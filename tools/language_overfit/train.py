@@ -20,6 +20,8 @@ from sparseoccvla_ros.training.run_state import resume_run, save_run
 from sparseoccvla_ros.training.schedule import warmed_cosine
 
 REPORT_EVERY = 25
+#: Mean loss since the last report at which everything is known, and training ends before its last step.
+ENOUGH = 1e-3
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def train(
     out: Path,
     stop_after_s: float,
 ) -> bool:
-    """Train what of the model requires gradients; True when all steps are done, False when the time was up first.
+    """Train what of the model requires gradients; True when it is done, False when the time was up first.
 
     Goes on from OUT/state.pt; writes it, and a line of OUT/log.jsonl, every :data:`REPORT_EVERY` steps. As long as
     ``swapped_loss`` is no higher than ``loss``, only the words are being learned.
@@ -89,6 +91,8 @@ def train(
             row = {'step': step, 'loss': round(sum(losses) / len(losses), 5), 'swapped_loss': round(swapped.item(), 5)}
             report(out, {**row, 'lr': round(lr, 7), 'step_ms': round(step_ms)})
             save_run(out / 'state.pt', run, language, optimizer, step)
+            if row['loss'] < ENOUGH:
+                return True
             reported_s, losses = now_s, []
     return True
 

@@ -22,7 +22,7 @@ from contextlib import closing
 from pathlib import Path
 
 import torch
-from language_overfit.asking import LIMITS, ask_all, exact, exact_by_kind
+from language_overfit.asking import LIMITS, ask_all, exact, exact_by_kind, right_for_shown
 from language_overfit.choice import (
     AskedQuestion,
     asked_questions,
@@ -87,7 +87,7 @@ def parse() -> argparse.Namespace:
         '--hold-out', nargs='*', default=['count', 'trajectory'], metavar='KIND', help='kinds that are not asked'
     )
     parser.add_argument('--every', type=int, default=4, help='of the keyframes')
-    parser.add_argument('--steps', type=int, default=600)
+    parser.add_argument('--steps', type=int, default=800)
     parser.add_argument('--lr', type=float, default=1e-3)
     parser.add_argument('--keyframes', type=int, default=6, help='in a step')
     parser.add_argument('--seed', type=int, default=0)
@@ -100,10 +100,10 @@ def judge(
     engine: ReasoningEngine, keyframes: Keyframes, questions: list[AskedQuestion], out: Path
 ) -> dict[str, object]:
     """Shares of exact answers, over all and by kind; writes OUT/answers.jsonl."""
-    own = list(range(len(keyframes.sample_tokens)))
+    own, other = list(range(len(keyframes.sample_tokens))), deranged(keyframes.scenes)
     answers = {
         'own_scene': ask_all(engine, keyframes, questions, own),
-        'other_scene': ask_all(engine, keyframes, questions, deranged(keyframes.scenes)),
+        'other_scene': ask_all(engine, keyframes, questions, other),
         'prior_of_kind': prior_answers(questions, by_text=False),
         'prior_of_words': prior_answers(questions, by_text=True),
     }
@@ -112,6 +112,8 @@ def judge(
             given = {name: told[number] for name, told in answers.items()}
             row = {'kind': question.kind, 'question': question.text, 'reference': question.answer, **given}
             file.write(json.dumps(row) + '\n')
+    right = right_for_shown(keyframes, questions, other)
+    pairs = [(told, wanted) for told, wanted in zip(answers['other_scene'], right, strict=True) if wanted is not None]
     return {
         'questions': dict(sorted(Counter(question.kind for question in questions).items())),
         'keyframes': len({question.sample_token for question in questions}),
@@ -121,6 +123,8 @@ def judge(
             name: {kind: round(share, 3) for kind, share in exact_by_kind(questions, told).items()}
             for name, told in answers.items()
         },
+        # of the questions that the other keyframe was asked too: is its own answer given?
+        'right_for_other_scene': {'questions': len(pairs), 'right': sum(told == wanted for told, wanted in pairs)},
     }
 
 

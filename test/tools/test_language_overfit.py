@@ -1,9 +1,10 @@
 """Questions that need the scene, scenes given to others, and the answers of someone who does not look."""
 
 import pytest
-from language_overfit.asking import exact, exact_by_kind
+import torch
+from language_overfit.asking import exact, exact_by_kind, right_for_shown
 from language_overfit.choice import AskedQuestion, asked_questions, choose, couples, prior_answers, reworded
-from language_overfit.keyframes import deranged
+from language_overfit.keyframes import Keyframes, deranged
 from language_overfit.train import TrainRequest, places_of_step
 
 from sparseoccvla_ros.world.questions.pair import Pair
@@ -93,3 +94,24 @@ def test_an_epoch_has_every_keyframe_once():
         assert all(len(places) <= 4 for places in epoch)
     assert epochs[0] != epochs[1]
     assert epochs[0][0] == places_of_step(range(10), 0, request)
+
+
+def test_what_is_right_for_the_keyframe_that_is_shown():
+    nothing = torch.zeros(2, 1, 1)
+    keyframes = Keyframes(('k1', 'k2'), ('a', 'b'), (1, 2), nothing, nothing, nothing)
+    questions = [
+        asked('A?', 'x', 'a', token='k1'),
+        asked('A?', 'y', 'b', token='k2'),
+        asked('B?', 'z', 'a', token='k1'),
+    ]
+    assert right_for_shown(keyframes, questions, [1, 0]) == ['y', 'x', None]
+    assert right_for_shown(keyframes, questions, [0, 1]) == ['x', 'y', 'z']
+
+
+def test_keyframes_come_back_from_their_file(tmp_path):
+    kept = Keyframes(('k1',), ('a',), (1,), torch.rand(1, 3, 2), torch.rand(1, 3, 3), torch.rand(1, 3))
+    kept.save(tmp_path / 'keyframes.pt')
+    found = Keyframes.load(tmp_path / 'keyframes.pt')
+    assert (found.sample_tokens, found.scenes, found.stamps_ns) == (('k1',), ('a',), (1,))
+    assert torch.equal(found.queries(0, 7).features, kept.features[0])
+    assert found.queries(0, 7).stamp_ns == 7

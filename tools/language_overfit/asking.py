@@ -54,6 +54,19 @@ def ask_all(
     return answers
 
 
+def right_for_shown(
+    keyframes: Keyframes, questions: Sequence[AskedQuestion], seen_at: Sequence[int]
+) -> list[str | None]:
+    """For each question the reference answer of the keyframe shown in its own's place, where that was asked the same
+    words; else None.
+    """
+    known = {(question.sample_token, question.text): question.answer for question in questions}
+    shown = {
+        token: keyframes.sample_tokens[place] for token, place in zip(keyframes.sample_tokens, seen_at, strict=True)
+    }
+    return [known.get((shown[question.sample_token], question.text)) for question in questions]
+
+
 def exact(questions: Sequence[AskedQuestion], answers: Sequence[str]) -> float:
     """Share of answers that are the reference, character by character."""
     return sum(q.answer == answer for q, answer in zip(questions, answers, strict=True)) / len(questions)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +11,28 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from sparseoccvla_ros.cli.eval_common import FAILED_SAMPLES, refusal, require_writable, rig_cameras, scene_names, survey
+from sparseoccvla_ros.cli.eval_common import (
+    ALL_CAMERAS,
+    FAILED_SAMPLES,
+    AllowFailures,
+    CameraNames,
+    Closing,
+    Data,
+    Device,
+    Gts,
+    JsonFile,
+    Model,
+    Scenes,
+    ScenesFile,
+    Threads,
+    Version,
+    Weights,
+    refusal,
+    require_writable,
+    rig_cameras,
+    scene_names,
+    survey,
+)
 from sparseoccvla_ros.cli.eval_forecast import forecast
 from sparseoccvla_ros.cli.eval_language import language
 from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesTables
@@ -30,22 +50,20 @@ eval_app.command()(language)
 
 @eval_app.command()
 def occupancy(
-    data: Annotated[Path, typer.Option('--data', metavar='DIR', help='Folder with samples/ and the version.')],
-    version: Annotated[str, typer.Option('--version', metavar='V', help='Folder of the tables, e.g. v1.0-mini.')],
-    json_file: Annotated[Path | None, typer.Option('--json', metavar='FILE', help='Write all figures there.')] = None,
-    scene: Annotated[list[str] | None, typer.Option('--scene', help='Scene; repeatable. All if not given.')] = None,
-    scenes_file: Annotated[Path | None, typer.Option(help='File with one scene name a line, e.g. a split.')] = None,
-    gts: Annotated[Path | None, typer.Option(metavar='GTS', help="Occ3D's labels; gts in --data if not given.")] = None,
-    model: Annotated[str, typer.Option(help='Model configuration: a name or a .yaml path.')] = 'tiny',
-    weights: Annotated[str, typer.Option(help='Checkpoint folder or name; empty: untrained.')] = '',
-    cameras: Annotated[
-        str, typer.Option(help="Names in the order of the model's slots; imported OPUS weights have their own.")
-    ] = ','.join(CAMERAS),
-    device: Annotated[str, typer.Option(help='cpu or cuda:N.')] = 'cpu',
-    threads: Annotated[int, typer.Option(min=1, help='Threads on the CPU.')] = 2,
+    data: Data,
+    version: Version,
+    json_file: JsonFile = None,
+    scene: Scenes = None,
+    scenes_file: ScenesFile = None,
+    gts: Gts = None,
+    model: Model = 'tiny',
+    weights: Weights = '',
+    cameras: CameraNames = ALL_CAMERAS,
+    device: Device = 'cpu',
+    threads: Threads = 2,
     score_threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help='Least class probability.')] = 0.5,
-    closing: Annotated[bool, typer.Option(help='Fill holes between points.')] = True,
-    allow_failures: Annotated[bool, typer.Option(help='Exit with 0 although keyframes failed.')] = False,
+    closing: Closing = True,
+    allow_failures: AllowFailures = False,
 ) -> None:
     """Occupancy against Occ3D labels: mIoU with the camera mask and without, geometric IoU, RayIoU at 1, 2 and 4 m.
 

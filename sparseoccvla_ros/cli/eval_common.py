@@ -5,13 +5,31 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from sparseoccvla_ros.data.nuscenes import NuScenesError, NuScenesTables
+from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesError, NuScenesTables
 
 USER_ERROR, FAILED_SAMPLES = 2, 1
+ALL_CAMERAS = ','.join(CAMERAS)
+
+Data = Annotated[Path, typer.Option('--data', metavar='DIR', help='Folder with samples/ and the version.')]
+Version = Annotated[str, typer.Option('--version', metavar='V', help='Folder of the tables, e.g. v1.0-mini.')]
+JsonFile = Annotated[Path | None, typer.Option('--json', metavar='FILE', help='Write all figures there.')]
+Scenes = Annotated[list[str] | None, typer.Option('--scene', help='Scene; repeatable. All if not given.')]
+ScenesFile = Annotated[Path | None, typer.Option(help='File with one scene name a line, e.g. a split.')]
+Gts = Annotated[Path | None, typer.Option(metavar='GTS', help="Occ3D's labels; gts in --data if not given.")]
+Model = Annotated[str, typer.Option(help='Model configuration: a name or a .yaml path.')]
+Weights = Annotated[str, typer.Option(help='Checkpoint folder or name; empty: untrained.')]
+CameraNames = Annotated[
+    str, typer.Option(help="Names in the order of the model's slots; imported OPUS weights have their own.")
+]
+Device = Annotated[str, typer.Option(help='cpu or cuda:N.')]
+Threads = Annotated[int, typer.Option(min=1, help='Threads on the CPU.')]
+Closing = Annotated[bool, typer.Option(help='Fill holes between points.')]
+AllowFailures = Annotated[bool, typer.Option(help='Exit with 0 although keyframes failed.')]
 
 
 def scene_names(tables: NuScenesTables, names: list[str] | None, file: Path | None) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,8 +10,29 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from sparseoccvla_ros.cli.eval_common import FAILED_SAMPLES, refusal, require_writable, rig_cameras, scene_names, survey
-from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesTables
+from sparseoccvla_ros.cli.eval_common import (
+    ALL_CAMERAS,
+    FAILED_SAMPLES,
+    AllowFailures,
+    CameraNames,
+    Closing,
+    Data,
+    Device,
+    Gts,
+    JsonFile,
+    Model,
+    Scenes,
+    ScenesFile,
+    Threads,
+    Version,
+    Weights,
+    refusal,
+    require_writable,
+    rig_cameras,
+    scene_names,
+    survey,
+)
+from sparseoccvla_ros.data.nuscenes import NuScenesTables
 from sparseoccvla_ros.evaluation.replay_summary import revision
 
 if TYPE_CHECKING:
@@ -28,28 +48,26 @@ SHOWN_FAILURES = 10
 
 
 def forecast(
-    data: Annotated[Path, typer.Option('--data', metavar='DIR', help='Folder with samples/ and the version.')],
-    version: Annotated[str, typer.Option('--version', metavar='V', help='Folder of the tables, e.g. v1.0-mini.')],
-    json_file: Annotated[Path | None, typer.Option('--json', metavar='FILE', help='Write all figures there.')] = None,
-    scene: Annotated[list[str] | None, typer.Option('--scene', help='Scene; repeatable. All if not given.')] = None,
-    scenes_file: Annotated[Path | None, typer.Option(help='File with one scene name a line, e.g. a split.')] = None,
-    gts: Annotated[Path | None, typer.Option(metavar='GTS', help="Occ3D's labels; gts in --data if not given.")] = None,
-    model: Annotated[str, typer.Option(help='Model configuration: a name or a .yaml path.')] = 'tiny',
-    weights: Annotated[str, typer.Option(help='Checkpoint folder or name; empty: untrained.')] = '',
-    cameras: Annotated[
-        str, typer.Option(help="Names in the order of the model's slots; imported OPUS weights have their own.")
-    ] = ','.join(CAMERAS),
-    device: Annotated[str, typer.Option(help='cpu or cuda:N.')] = 'cpu',
-    threads: Annotated[int, typer.Option(min=1, help='Threads on the CPU.')] = 2,
+    data: Data,
+    version: Version,
+    json_file: JsonFile = None,
+    scene: Scenes = None,
+    scenes_file: ScenesFile = None,
+    gts: Gts = None,
+    model: Model = 'tiny',
+    weights: Weights = '',
+    cameras: CameraNames = ALL_CAMERAS,
+    device: Device = 'cpu',
+    threads: Threads = 2,
     score_threshold: Annotated[
         float, typer.Option(min=0.0, max=1.0, help='Least class probability, of the present.')
     ] = 0.5,
     forecast_threshold: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help='Of the forecast; --score-threshold if not given.')
     ] = None,
-    closing: Annotated[bool, typer.Option(help='Fill holes between points.')] = True,
+    closing: Closing = True,
     history: Annotated[int, typer.Option(min=0, help='Score keyframes with so many earlier ones only.')] = 0,
-    allow_failures: Annotated[bool, typer.Option(help='Exit with 0 although keyframes failed.')] = False,
+    allow_failures: AllowFailures = False,
 ) -> None:
     """Forecast occupancy at each horizon: IoU, and mIoU in two conventions, with and without camera mask.
 

@@ -14,8 +14,16 @@ from rich.console import Console
 from rich.table import Table
 
 from sparseoccvla_ros.cli.ask_model import ModelRequest, ScenesAsked, ask_model
-from sparseoccvla_ros.cli.eval_common import FAILED_SAMPLES, refusal, require_writable
-from sparseoccvla_ros.data.nuscenes import CAMERAS
+from sparseoccvla_ros.cli.eval_common import (
+    ALL_CAMERAS,
+    FAILED_SAMPLES,
+    CameraNames,
+    Device,
+    Threads,
+    Weights,
+    refusal,
+    require_writable,
+)
 from sparseoccvla_ros.data.qa.drivelm import DriveLMSet
 from sparseoccvla_ros.data.qa.pairs import QAPair
 from sparseoccvla_ros.data.qa.sources import PLACES, answers_to, load_answers, load_questions
@@ -40,13 +48,13 @@ def language(
         Path | None, typer.Option(metavar='FILE', help='Score its answers: [{sample_token, question, answer}].')
     ] = None,
     model: Annotated[str | None, typer.Option(help='Ask this model: a configuration name or a .yaml path.')] = None,
-    weights: Annotated[str, typer.Option(help='Checkpoint folder or name; empty: untrained.')] = '',
+    weights: Weights = '',
     version: Annotated[str, typer.Option(metavar='V', help='Folder of the tables (--model).')] = 'v1.0-trainval',
     scene: Annotated[list[str] | None, typer.Option(help='Scene (--model); repeatable. All if not given.')] = None,
     scenes_file: Annotated[Path | None, typer.Option(help='File with one scene name a line (--model).')] = None,
-    cameras: Annotated[str, typer.Option(help="Names in the order of the model's slots.")] = ','.join(CAMERAS),
-    device: Annotated[str, typer.Option(help='cpu or cuda:N.')] = 'cpu',
-    threads: Annotated[int, typer.Option(min=1, help='Threads on the CPU.')] = 2,
+    cameras: CameraNames = ALL_CAMERAS,
+    device: Device = 'cpu',
+    threads: Threads = 2,
     max_tokens: Annotated[int, typer.Option(min=1, help='Longest answer.')] = 64,
     time_limit_s: Annotated[float, typer.Option(min=0.001, help='Of one answer.')] = 60.0,
     tokenizer: Annotated[str, typer.Option(help='auto, ptb (needs Java), simple or whitespace.')] = 'auto',

@@ -19,6 +19,7 @@ from sparseoccvla_ros.world.manoeuvre import Manoeuvre, is_shown
 from sparseoccvla_ros.world.stage import WARM_UP_S, Stage, build_stage
 from sparseoccvla_ros.world.streets.junction import Movement
 from sparseoccvla_ros.world.streets.plan import Plan
+from sparseoccvla_ros.world.traffic.following import STEP_S
 from sparseoccvla_ros.world.traffic.path import STEP_M, Path
 from sparseoccvla_ros.world.traffic.population import AXLE_SHARE, HITCH_M
 from sparseoccvla_ros.world.traffic.simulation import NOBODY, Simulation
@@ -100,6 +101,16 @@ class Scene:
         s_m, speed, accel = self.simulation.vehicle_at(0, time_s + WARM_UP_S)
         bent = self._path.at(s_m)[3]
         return EgoMotion(speed, accel if speed > 0.0 else 0.0, speed * bent, math.atan(WHEELBASE_M * bent))
+
+    def measured_motion(self, time_s: float) -> EgoMotion:
+        """The ego's motion as its sensors know it: the acceleration is that of the 0.1 s that end at ``time_s``.
+
+        :meth:`ego_motion` gives the acceleration that the driver decided on for the step to come: who reads it as an
+        input has seen the future.
+        """
+        motion = self.ego_motion(time_s)
+        gained_mps = motion.speed_mps - self.ego_motion(time_s - STEP_S).speed_mps
+        return replace(motion, acceleration_mps2=gained_mps / STEP_S)
 
     def command_at(self, time_s: float) -> Command:
         """What the route asks for: a turn that is near, else straight on."""

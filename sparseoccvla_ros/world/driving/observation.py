@@ -75,7 +75,7 @@ class Observer:
             time_s,
             tuple(shots),
             self._scene.world_from_ego(time_s),
-            self._scene.ego_motion(time_s),
+            self._scene.measured_motion(time_s),
             self._scene.command_at(time_s),
         )
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from sparseoccvla_ros.geometry import translation_and_quat_xyzw
 from sparseoccvla_ros.world.ego_car import STEERING_RATIO, WHEEL_RADIUS_M
-from sparseoccvla_ros.world.files.ego_state import motion_measured
 from sparseoccvla_ros.world.files.names import SceneNames
 from sparseoccvla_ros.world.labels.facts import Command
 from sparseoccvla_ros.world.scene import Scene
@@ -81,7 +80,7 @@ def _steering(scene: Scene, names: SceneNames, time_s: float) -> Message:
 
 
 def _monitor(scene: Scene, names: SceneNames, time_s: float) -> Message:
-    motion, command = motion_measured(scene, time_s), scene.command_at(time_s)
+    motion, command = scene.measured_motion(time_s), scene.command_at(time_s)
     braking_mps2 = max(0.0, -motion.acceleration_mps2 - COASTING_MPS2)
     # A car that stands is held by its brake.
     brake_bar = 20 if motion.speed_mps < 0.05 else round(FULL_BRAKE_BAR * min(1.0, braking_mps2 / FULL_BRAKE_MPS2))
@@ -115,7 +114,7 @@ def _wheel_rad(scene: Scene, time_s: float) -> float:
 
 
 def _acceleration(scene: Scene, time_s: float) -> list[float]:
-    motion = motion_measured(scene, time_s)
+    motion = scene.measured_motion(time_s)
     return _rounded(motion.acceleration_mps2, motion.speed_mps * motion.yaw_rate_radps, GRAVITY_MPS2)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from sparseoccvla_ros.geometry import inverse, yaw_of
-from sparseoccvla_ros.world.files.ego_state import motion_measured
 from sparseoccvla_ros.world.files.names import SceneNames
 from sparseoccvla_ros.world.files.request import KEYFRAME_HZ
 from sparseoccvla_ros.world.labels.facts import FUTURE_S
@@ -42,7 +41,7 @@ def write_ego_future(path: Path, scene: Scene, names: SceneNames, keyframes: int
 
 def _sample(scene: Scene, names: SceneNames, number: int) -> dict[str, object]:
     time_s = number / KEYFRAME_HZ
-    motion = motion_measured(scene, time_s)
+    motion = scene.measured_motion(time_s)
     ego_from_world = inverse(scene.world_from_ego(time_s))
     valid = [time_s + later_s <= scene.duration_s for later_s in FUTURE_S]
     position_m, heading_rad = np.zeros((len(FUTURE_S), 2)), np.zeros(len(FUTURE_S))

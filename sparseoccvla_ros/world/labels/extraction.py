@@ -253,7 +253,7 @@ def _signals(scene: Scene, time_s: float, seen: Mapping[int, Sighting]) -> tuple
 
 
 def _ego(scene: Scene, time_s: float, number_of: Mapping[int, int]) -> EgoFacts:
-    motion = scene.ego_motion(time_s)
+    motion = scene.measured_motion(time_s)
     ego_from_world = inverse(scene.world_from_ego(time_s))
     times_s = _future_times(scene, time_s)
     later = [ego_from_world @ scene.world_from_ego(at_s) for at_s in times_s]

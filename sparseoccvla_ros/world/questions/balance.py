@@ -18,6 +18,8 @@ GREATEST_SHARE = 0.25
 #: Of 'yes' or 'no', in kinds whose keys begin with one of them.
 GREATEST_VERDICT_SHARE = 2.0 / 3.0
 PER_KEYFRAME = 16
+#: Tells this stream of random numbers from those of other purposes.
+STREAM = 104
 
 
 def select(
@@ -46,7 +48,7 @@ def select(
         raise ValueError(f'greatest_share ({greatest_share}) must be in (0, 1], per_keyframe ({per_keyframe}) >= 1')
     pairs = [pair for scene in candidates_by_scene for pair in scene]
     # Candidates first in a random order, so that what is dropped comes from anywhere in the data set.
-    luck = np.random.default_rng([seed, 6007]).permutation(len(pairs))
+    luck = np.random.default_rng([STREAM, seed]).permutation(len(pairs))
     chosen = _balanced(pairs, [int(number) for number in luck], greatest_share)
     chosen = _limited(pairs, chosen, per_keyframe)
     return [pairs[number] for number in sorted(_balanced(pairs, chosen, greatest_share))]

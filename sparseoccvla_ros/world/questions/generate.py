@@ -15,6 +15,8 @@ from sparseoccvla_ros.world.questions.wording import choose, fill
 #: Of one kind at most so many candidates per keyframe, of different answers where there are.
 PER_KIND = 4
 SPLIT_EVERY = 5
+#: Tells this stream of random numbers from those of other purposes.
+STREAM = 105
 
 #: Every kind's wordings, in a fixed order: random streams are counted by it.
 WORDINGS: dict[str, tuple[str, ...]] = {
@@ -78,7 +80,7 @@ def candidates(facts: Sequence[KeyframeFacts], scene_index: int, seed: int) -> l
     for keyframe, item in enumerate(facts):
         view = View(item)
         for number, kind in enumerate(KINDS):
-            rng = np.random.default_rng([seed, scene_index, keyframe, number])
+            rng = np.random.default_rng([STREAM, seed, scene_index, keyframe, number])
             for draft in _varied(_DRAFTERS[kind](view, rng), rng):
                 template, wording = choose(WORDINGS[kind], split, rng)
                 pairs.append(

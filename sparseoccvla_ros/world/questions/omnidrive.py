@@ -9,7 +9,6 @@ from sparseoccvla_ros.world.questions.pair import Pair
 
 #: Perception goes to ``conv``, what comes next and what to do to ``vqa``; other kinds have files of their own.
 VQA_KINDS = frozenset(('future', 'path', 'counterfactual', 'plan', 'attention', 'trajectory'))
-OWN_FILES = frozenset(('scene', 'behaviour'))
 
 
 def omnidrive_files(pairs: Sequence[Pair]) -> dict[str, Any]:

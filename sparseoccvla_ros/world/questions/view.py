@@ -7,7 +7,6 @@ from functools import cached_property
 
 import numpy as np
 
-from sparseoccvla_ros.world.bodies.thing import BICYCLE, BUS, CAR, MOTORCYCLE, PEDESTRIAN, TRUCK
 from sparseoccvla_ros.world.labels.facts import KeyframeFacts, SeenObject
 from sparseoccvla_ros.world.questions.speech import noun, sectors_near
 
@@ -23,8 +22,6 @@ FOG_COLOUR_M = 15.0
 COMPARE_M = 1.5
 RANGE_MARGIN_M = 1.0
 STANDING_MPS, MOVING_MPS = 0.1, 0.5
-
-ROAD_USERS = frozenset((BICYCLE, BUS, CAR, MOTORCYCLE, PEDESTRIAN, TRUCK))
 
 
 def pixels(item: SeenObject) -> int:

@@ -34,7 +34,7 @@ def test_each_camera_looks_at_its_own_time_from_where_the_ego_was(driven):
         np.testing.assert_array_equal(shot.world_from_ego, loop.scene.world_from_ego(shot.time_s))
         assert shot.capture.rgb.shape == (64, 176, 3)
     np.testing.assert_array_equal(seen.world_from_ego, loop.scene.world_from_ego(0.93))
-    assert seen.motion == loop.scene.ego_motion(0.93)
+    assert seen.motion == loop.scene.measured_motion(0.93)
     assert isinstance(seen.command, Command)
     assert not np.array_equal(seen.world_from_ego, seen.shots[0].world_from_ego)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import defaultdict
 
 from sparseoccvla_ros.resources import share_path
 from sparseoccvla_ros.world.drawing.render import Renderer
@@ -27,19 +28,22 @@ def main() -> int:
     parser.add_argument('--scenes', type=int, default=8)
     parser.add_argument('--seed', type=int, default=2)
     arguments = parser.parse_args()
-    rig = load_rig(share_path('config/rig/nuscenes.yaml'), 352, 128, vehicle=0, seed=arguments.seed)
-    total = Agreement()
+    by_town: defaultdict[str, Agreement] = defaultdict(Agreement)
     lowest = 1.0
     for index in range(arguments.scenes):
+        rig = load_rig(share_path('config/rig/nuscenes.yaml'), 352, 128, vehicle=index, seed=arguments.seed)
         scene = build_scene(arguments.seed, index, max(TIMES_S) + 1.0)
         renderer = Renderer(scene)
         labeller = OccupancyLabeller(renderer, rig)
         for time_s in TIMES_S:
             found = agreement_at(renderer, rig, labeller, time_s)
-            total += found
+            by_town[scene.city.name] += found
             lowest = min(lowest, found.rays_share)
             share = f'{100.0 * found.rays_share:.1f} % of {found.rays} rays'
             print(f'{scene.name} at {time_s:g} s ({scene.description}): {share}')
+    total = sum(by_town.values(), Agreement())
+    for town, found in sorted(by_town.items()):
+        print(f'{town}: {100.0 * found.rays_share:.2f} % of {found.rays} rays')
     print(f'rays that see the label of the first occupied voxel: {100.0 * total.rays_share:.2f} % of {total.rays}')
     print(f'lowest moment: {100.0 * lowest:.1f} %')
     print(f'LiDAR points against rendered depth: at most {total.depth_error_m:.1e} m ({total.depth_points} points)')

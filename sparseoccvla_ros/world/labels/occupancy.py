@@ -15,12 +15,17 @@ from sparseoccvla_ros.world.drawing.lidar import turn_of
 from sparseoccvla_ros.world.drawing.rays import TurningRays
 from sparseoccvla_ros.world.drawing.render import Renderer
 from sparseoccvla_ros.world.rig import Rig
-from sparseoccvla_ros.world.streets.street import GROUND_LABELS, GROUND_RANKS
+from sparseoccvla_ros.world.streets.street import GROUND_LABELS
 
 #: A solid must reach at least this far into a voxel to occupy it, or half as far as it is thick. With less, bodies grow
 #: and rays that pass close by them end in their voxels (one in a hundred more with 0.1); with more, small agents lose
-#: voxels. What is wider than ``WIDE_M`` must nearly reach the voxel's middle.
-MARGIN_M, WIDE_MARGIN_M, WIDE_M = 0.15, 0.19, 0.7
+#: voxels. What is wider than ``WIDE_M`` must reach the voxel's middle.
+MARGIN_M, WIDE_MARGIN_M, WIDE_M = 0.17, 0.2, 0.7
+#: The layer of voxels that holds the ground, z = 0, and how far what stands there must reach into one of them.
+GROUND_LAYER, GROUND_MARGIN_M = int((0.0 - RANGE_M[2]) / VOXEL_M), 0.01
+#: Of the kinds of ground (:class:`Ground`) at its corners a voxel has the one of greatest number: kerbs stand above
+#: the road that they border. An island must cover the voxel whole, or narrow islands would be twice as wide.
+LABEL_RANKS = np.array([1, 2, 3, 4, 0], dtype=np.uint8)
 #: A middle exactly on the face of two voxels is in both, whatever rounding does.
 ROUNDING_M = 1e-9
 #: A voxel is seen when its middle lies before the surface that the ray meets, or at most this far behind it.
@@ -111,23 +116,22 @@ class OccupancyLabeller:
         scene, caster = self._renderer.scene, self._renderer.caster
         semantics = np.full(GRID_SHAPE, FREE, dtype=np.uint8)
         world_m = world_from_ego[:2, :2] @ self._corners_m + world_from_ego[:2, 3:4]
-        ground_layer = int((0.0 - RANGE_M[2]) / VOXEL_M)
-        semantics[:, :, ground_layer] = _ground_labels(scene.plan.ground_at(world_m[0], world_m[1]))
+        semantics[:, :, GROUND_LAYER] = _ground_labels(scene.plan.ground_at(world_m[0], world_m[1]))
         ego_from_object = inverse(world_from_ego) @ poses
         for number, block, inside in voxels_of(caster, self._in_turn, ego_from_object):
             semantics[block][inside] = self._renderer.label_of_solid[number]
+        # A voxel of the ground is occupied in any case: it belongs to what stands on it, however little of it.
+        ground = semantics[:, :, GROUND_LAYER : GROUND_LAYER + 1]
+        for number, block, inside in voxels_of(caster, self._in_turn, ego_from_object, on_ground=True):
+            ground[block][inside] = self._renderer.label_of_solid[number]
         return semantics
 
 
 def _ground_labels(corners: np.ndarray) -> np.ndarray:
-    """Labels [X, Y] of the ground's voxels by the :class:`Ground` at their corners [(X + 1) * (Y + 1)].
-
-    Of the kinds at its four corners a voxel has the one that lies farther from the road: kerbs stand above what they
-    border.
-    """
-    rank = GROUND_RANKS[corners].reshape(GRID_SHAPE[0] + 1, GRID_SHAPE[1] + 1)
+    """Labels [X, Y] of the ground's voxels by the :class:`Ground` at their corners [(X + 1) * (Y + 1)]."""
+    rank = LABEL_RANKS[corners].reshape(GRID_SHAPE[0] + 1, GRID_SHAPE[1] + 1)
     along_x = np.maximum(rank[1:], rank[:-1])
-    return GROUND_LABELS[np.argsort(GROUND_RANKS)[np.maximum(along_x[:, 1:], along_x[:, :-1])]]
+    return GROUND_LABELS[np.argsort(LABEL_RANKS)[np.maximum(along_x[:, 1:], along_x[:, :-1])]]
 
 
 def _enclosed(solid: np.ndarray) -> np.ndarray:
@@ -190,7 +194,7 @@ def _thickness_m(caster: Caster, numbers: np.ndarray) -> np.ndarray:
 
 
 def voxels_of(
-    caster: Caster, numbers: np.ndarray, ego_from_object: np.ndarray
+    caster: Caster, numbers: np.ndarray, ego_from_object: np.ndarray, on_ground: bool = False
 ) -> Iterator[tuple[int, tuple[slice, slice, slice], np.ndarray]]:
     """Voxels that solids reach into, by separating planes of the solid and of the voxel.
 
@@ -198,11 +202,15 @@ def voxels_of(
         caster: whose solids.
         numbers: of the solids, in the order wanted.
         ego_from_object: poses of all things [T, 4, 4].
+        on_ground: in the layer ``GROUND_LAYER`` alone, and with ``GROUND_MARGIN_M``.
 
     Yields:
-        number of the solid, block of the grid, and the voxels in that block, bool [x, y, z].
+        number of the solid, block of the grid (of that layer [X, Y, 1]), and the voxels in that block, bool [x, y, z].
     """
-    low_m = np.array(RANGE_M[:3])
+    low_m, shape = np.array(RANGE_M[:3]), np.array(GRID_SHAPE)
+    if on_ground:
+        low_m[2] += GROUND_LAYER * VOXEL_M
+        shape[2] = 1
     thing = caster.thing[numbers]
     rotation = np.swapaxes(ego_from_object[thing, :3, :3], 1, 2)
     shift = ego_from_object[thing, None, :3, 3]
@@ -211,10 +219,10 @@ def voxels_of(
     # The margin never takes the voxel that holds a solid's middle, however thin the solid is.
     middle = (caster.middle_m[numbers, None] @ rotation + shift)[:, 0]
     wide = _thickness_m(caster, numbers)[:, None] > WIDE_M
-    margin_m = np.where(wide, WIDE_MARGIN_M, MARGIN_M)
+    margin_m = GROUND_MARGIN_M if on_ground else np.where(wide, WIDE_MARGIN_M, MARGIN_M)
     margin_m = np.minimum(margin_m, np.minimum(middle - least, greatest - middle)) - ROUNDING_M
     first = np.maximum(np.floor((least + margin_m - low_m) / VOXEL_M).astype(np.int64), 0)
-    last = np.minimum(np.ceil((greatest - margin_m - low_m) / VOXEL_M).astype(np.int64), GRID_SHAPE)
+    last = np.minimum(np.ceil((greatest - margin_m - low_m) / VOXEL_M).astype(np.int64), shape)
     near = np.nonzero((first < last).all(axis=1))[0]
     rotation, shift, margin_m, middle = rotation[near], shift[near], margin_m[near], middle[near]
     normals = caster.normals[numbers[near]] @ rotation
@@ -223,7 +231,7 @@ def voxels_of(
         np.einsum('spi,si->sp', np.abs(normals), margin_m), offsets_m - np.einsum('spi,si->sp', normals, middle)
     )
     limits_m = offsets_m + ROUNDING_M - spare_m + 0.5 * VOXEL_M * np.abs(normals).sum(axis=2)
-    axes = [low_m[axis] + (np.arange(GRID_SHAPE[axis]) + 0.5) * VOXEL_M for axis in range(3)]
+    axes = [low_m[axis] + (np.arange(shape[axis]) + 0.5) * VOXEL_M for axis in range(3)]
     for index, number in enumerate(numbers[near].tolist()):
         block = tuple(slice(low, high) for low, high in zip(first[near[index]], last[near[index]], strict=True))
         planes = normals[index, : caster.planes[number]]

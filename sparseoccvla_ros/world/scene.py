@@ -47,7 +47,9 @@ class EgoMotion:
 
 @dataclass(frozen=True)
 class RoadAhead:
-    """The next 25 m of the route: lanes each way, ``bend`` 'straight', 'left' or 'right'; distances or None."""
+    """The 25 m of the route before the ego's front: lanes each way, ``bend`` 'straight', 'left' or 'right'; distances
+    from the front, or None.
+    """
 
     lanes: int
     bend: str
@@ -146,7 +148,7 @@ class Scene:
             if zone.street == street_number and zone.last_m > street_s_m
         ]
         zones = [gap for gap in zones if gap < ROAD_AHEAD_M]
-        turn = self._path.at(s_m + ROAD_AHEAD_M)[2] - self._path.at(s_m)[2]
+        turn = self._path.at(front_m + ROAD_AHEAD_M)[2] - self._path.at(front_m)[2]
         turn = (turn + math.pi) % (2.0 * math.pi) - math.pi
         return RoadAhead(
             lanes=self.plan.streets[street_number].lanes,

@@ -177,7 +177,7 @@ def keyframe_facts(
                 any(index not in number_of for index in rollout.touched),
                 rollout.time_s,
                 rollout.runs_red,
-                rollout.runs_amber,
+                rollout.light_unsure,
             )
             for option, rollout in what_if.roll_out(time_s).items()
         },

@@ -52,7 +52,8 @@ class Outcome:
     ``driveable_surface``; ``hits`` the index into ``KeyframeFacts.objects`` of who is touched first, None if nobody
     that is visible; ``hits_other`` whether anything else (a building, a hidden agent) is touched; ``time_s`` of the
     first event, None if there is none. ``runs_red`` tells that before all that the ego's front passes a stop line of
-    its route while the light is red, ``runs_amber`` while it is amber; these are events too.
+    its route whose light is red now and then, ``light_unsure`` one whose light is amber then or other then than now;
+    these are events too.
     """
 
     ends_on: str
@@ -60,7 +61,7 @@ class Outcome:
     hits_other: bool
     time_s: float | None
     runs_red: bool = False
-    runs_amber: bool = False
+    light_unsure: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,10 +143,11 @@ class EgoFacts:
 class KeyframeFacts:
     """Everything that questions about a keyframe may use.
 
-    ``time_of_day`` is 'day', 'dusk' or 'night'; ``weather`` 'clear', 'rain' or 'fog'; ``bend`` 'straight', 'left' or
-    'right' within the next 25 m of the ego's street; ``junction_m`` distance along the route to the next junction's
-    edge, 0 inside, None if farther than 25 m; ``crossing_m`` the same for a pedestrian crossing; ``ground`` Occ3D
-    ground classes seen within 25 m with their shares of the pixels; ``outcomes`` by option, only where 3 s are left.
+    ``time_of_day`` is 'day', 'dusk' or 'night'; ``weather`` 'clear', 'rain' or 'fog'. Of the next 25 m of the route,
+    from the ego's front: ``bend`` is 'straight', 'left' or 'right'; ``junction_m`` the distance to the next junction's
+    edge, 0 inside, None if farther; ``crossing_m`` the same for a pedestrian crossing, ``work_zone_m`` for a work zone.
+    ``ground``: Occ3D ground classes seen within 25 m with their shares of the pixels. ``outcomes`` by option, only
+    where 3 s are left.
     """
 
     scene_token: str

@@ -3,6 +3,8 @@
 ``LEFT`` and ``RIGHT`` are a kinematic bicycle's: it brakes or speeds up to ``TURN_MPS`` and steers to ``TURN_RADIUS_M``
 as fast as steering rate and lateral acceleration allow. The other options stay on the route and differ in speed. A
 rollout ends with the first contact. Stop lines are passed by the ego's front, and count while it is still on the road.
+What a light will show is not foreseen: one that is red now makes a manoeuvre unsafe or, if it changes before the line
+is reached, its outcome unsure; never safe.
 """
 
 from __future__ import annotations
@@ -42,15 +44,16 @@ DRIVEABLE = 'driveable_surface'
 @dataclass(frozen=True)
 class Rollout:
     """What an option leads to: class of the ground where the ego's middle first leaves the road (``DRIVEABLE`` if it
-    does not), indices of the things first touched, whether before that a stop line is passed at red or at amber, and
-    the time of the first of these events, None if there is none.
+    does not), indices of the things first touched, whether before that a stop line is passed at a light that is red now
+    and then, or at one that is unsure (amber then, or other then than now), and the time of the first of these events,
+    None if there is none.
     """
 
     ends_on: str
     touched: tuple[int, ...]
     time_s: float | None
     runs_red: bool = False
-    runs_amber: bool = False
+    light_unsure: bool = False
 
 
 class WhatIf:
@@ -84,14 +87,16 @@ class WhatIf:
         names = [CLASS_NAMES[label] for label in GROUND_LABELS[kinds]]
         left = next((step for step, name in enumerate(names) if name != DRIVEABLE), None)
         until = until if left is None else min(until, left + 1)
-        passed, lamp = self._lights_passed(time_s, boxes[:until])
+        passed, red = self._lights_passed(time_s, boxes[:until])
         events = [step for step in (left, contact, passed) if step is not None]
         first_s = round(STEP_S * (min(events) + 1), 3) if events else None
         ends_on = DRIVEABLE if left is None else names[left]
-        return Rollout(ends_on, touched, first_s, lamp is Lamps.RED, lamp is Lamps.AMBER)
+        return Rollout(ends_on, touched, first_s, passed is not None and red, passed is not None and not red)
 
-    def _lights_passed(self, time_s: float, boxes: np.ndarray) -> tuple[int | None, Lamps]:
-        """Step at which the front first passes a stop line of the route while the light is not green, and the lamp."""
+    def _lights_passed(self, time_s: float, boxes: np.ndarray) -> tuple[int | None, bool]:
+        """Step at which the front first passes a stop line of the route whose light is not green both now and then, and
+        whether it is red both now and then.
+        """
         half_m = 0.5 * self._scene.ego_size_m[0]
         boxes = np.concatenate([self._scene.ego_box(time_s)[None], boxes])
         fronts_m = boxes[:, :2, 3] + half_m * boxes[:, :2, 0]
@@ -105,11 +110,11 @@ class WhatIf:
             passes = np.nonzero(~over[:-1] & over[1:] & (np.abs(left_m[1:]) < BESIDE_LINE_M))[0]
             if len(passes):
                 step = int(passes[0])
-                then_s = time_s + STEP_S * (step + 1) + WARM_UP_S
-                lamp = self._scene.plan.junctions[gate.number].signal.lamp(gate.approach, then_s)
-                if lamp is not Lamps.GREEN:
-                    return step, lamp
-        return None, Lamps.NONE
+                signal, now_s = self._scene.plan.junctions[gate.number].signal, time_s + WARM_UP_S
+                lamps = {signal.lamp(gate.approach, at_s) for at_s in (now_s, now_s + STEP_S * (step + 1))}
+                if lamps != {Lamps.GREEN}:
+                    return step, lamps == {Lamps.RED}
+        return None, False
 
     def _first_contacts(self, time_s: float, ego: np.ndarray) -> dict[int, tuple[int, tuple[int, ...]]]:
         """By number of the option: first step with a contact, and the things touched then."""

@@ -20,7 +20,7 @@ from sparseoccvla_ros.world.bodies.thing import (
 )
 from sparseoccvla_ros.world.labels.facts import SeenObject
 from sparseoccvla_ros.world.questions.pair import Draft
-from sparseoccvla_ros.world.questions.speech import DIRECTIONS, SECTORS
+from sparseoccvla_ros.world.questions.speech import DIRECTIONS, SECTORS, within
 from sparseoccvla_ros.world.questions.view import RANGE_M, View, state_of
 
 GREATEST = 4
@@ -90,12 +90,10 @@ GROUPS = (
 def count_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
     """Visible objects of a group, all around within a range or in one sector within 25 m."""
     drafts = []
-    regions: list[tuple[str, list[int] | None]] = [
-        (f'within {range_m:.0f} m', view.within(range_m)) for range_m in RANGES_M
-    ]
+    regions: list[tuple[str, list[int] | None]] = [(within(range_m), view.within(range_m)) for range_m in RANGES_M]
     for name in SECTORS:
         words = DIRECTIONS[name]
-        regions.append((f'{words[rng.integers(len(words))]} within 25 m', view.within(RANGE_M, name)))
+        regions.append((f'{words[rng.integers(len(words))]} {within(RANGE_M)}', view.within(RANGE_M, name)))
     for region, inside in regions:
         if inside is None:
             continue

@@ -67,7 +67,7 @@ def counterfactual_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
 def _outcome(view: View, outcome: Outcome) -> tuple[str, str, tuple[tuple[str, int], ...]] | None:
     leaves = outcome.ends_on != ROAD
     # Nobody foresees that a light changes, or what one shows that is hidden; at amber some must stop and some not.
-    if outcome.runs_amber or (outcome.runs_red and not _shows_red(view)):
+    if outcome.light_unsure or (outcome.runs_red and not _shows_red(view)):
         return None
     after = '' if outcome.time_s is None else f' after {tenths(outcome.time_s)} s'
     if leaves and outcome.ends_on not in ONTO:

@@ -14,11 +14,13 @@ from sparseoccvla_ros.world.questions.speech import (
     listing,
     metres,
     number_of,
+    off,
     plural,
     sector,
     sentence,
     with_article,
     with_paint,
+    within,
 )
 from sparseoccvla_ros.world.questions.view import RANGE_M, VISIBLE_PX, View
 
@@ -63,30 +65,37 @@ WORDINGS = {
         'What {are the visibility conditions|are the conditions}: {time of day|light} and weather?',
     ),
     'road': (
-        'What does the road {ahead|in front of you|in front} look like {within|for} the next 25 m?',
-        '{Describe|Please describe} the {road|street} {ahead|in front of the car} {within|for} 25 m.',
-        'How does the {road|street} {go on|continue} {in|within} the next 25 m?',
-        'What is the {course|layout} of the {road|street} {for|over} the next 25 m?',
-        'Which way does the {road|street} lead {within|in} 25 m, and {what comes up|what lies on it}?',
-        '{Tell me|Say} what the {road|street} {does|brings} {in|within} the next 25 m.',
-        'Does the {road|street} {bend|curve} {ahead|in front of you} within 25 m, and what {comes up|follows} on it?',
-        'What {should a driver know|is there to know} about the {road|street} {within 25 m|of the next 25 m}?',
-        'What {comes up|is coming up} on {your|our} {road|street} {within|in} the next 25 m?',
-        '{Give|Please give} the {course and the features|shape and the features} of the {road|street} {for|over} the '
-        'next 25 m.',
+        'What does the road {ahead|in front of you|in front} look like {within 25 m of|for 25 m from} your front '
+        'bumper?',
+        '{Describe|Please describe} the {road|street} {ahead|in front of the car} {within 25 m of|for 25 m from} your '
+        'front bumper.',
+        'How does the {road|street} {go on|continue} {for 25 m from|within 25 m of} your front bumper?',
+        'What is the {course|layout} of the {road|street} {for|over} 25 m from your front bumper?',
+        'Which way does the {road|street} lead {within 25 m of|for 25 m from} your front bumper, and {what comes '
+        'up|what lies on it}?',
+        '{Tell me|Say} what the {road|street} {does|brings} {for 25 m from|within 25 m of} your front bumper.',
+        'Does the {road|street} {bend|curve} {ahead|in front of you} within 25 m of your front bumper, and what '
+        '{comes up|follows} on it?',
+        'What {should a driver know|is there to know} about the {road|street} {within 25 m of|for 25 m from} your '
+        'front bumper?',
+        'What {comes up|is coming up} on {your|our} {road|street} {within 25 m of|for 25 m from} your front bumper?',
+        '{Give|Please give} the {course and the features|shape and the features} of the {road|street} {for|over} 25 m '
+        'from your front bumper.',
     ),
     'surroundings': (
-        'What $things {are|can be seen} $direction within 25 m?',
-        'What $things {do you see|can you see} $direction within 25 m?',
-        'Which $things {are|are visible|are to be seen} $direction within 25 m?',
-        '{Name|List} {all $things that are|the $things that are} visible $direction within 25 m.',
-        '$Direction, {what|which} $things {are there|can be seen|do you see} {up to 25 m away|within 25 m}?',
-        'What $things {are visible|are in sight} $direction {up to a distance of|closer than} 25 m?',
-        'Which $things {are found|are present|are located} $direction within 25 m?',
-        '{Looking|If you look} $direction, what $things {are there|do you find|do you see} within 25 m?',
-        '{Tell me|Please tell me} {what|which} $things you {see|find} $direction within 25 m.',
-        'Within 25 m, {which|what} $things are {in sight|visible} $direction?',
-        '{Describe|Please describe} what $things {are|can be seen} $direction within 25 m.',
+        'What $things {are|can be seen} $direction within 25 m of your rear axle?',
+        'What $things {do you see|can you see} $direction within 25 m of your rear axle?',
+        'Which $things {are|are visible|are to be seen} $direction within 25 m of your rear axle?',
+        '{Name|List} {all $things that are|the $things that are} visible $direction within 25 m of your rear axle.',
+        '$Direction, {what|which} $things {are there|can be seen|do you see} {up to 25 m from|within 25 m of} your '
+        'rear axle?',
+        'What $things {are visible|are in sight} $direction {up to 25 m from|less than 25 m from} your rear axle?',
+        'Which $things {are found|are present|are located} $direction within 25 m of your rear axle?',
+        '{Looking|If you look} $direction, what $things {are there|do you find|do you see} within 25 m of your rear '
+        'axle?',
+        '{Tell me|Please tell me} {what|which} $things you {see|find} $direction within 25 m of your rear axle.',
+        'Within 25 m of your rear axle, {which|what} $things are {in sight|visible} $direction?',
+        '{Describe|Please describe} what $things {are|can be seen} $direction within 25 m of your rear axle.',
     ),
 }
 
@@ -105,7 +114,7 @@ def describe(facts: KeyframeFacts) -> str:
             number_of(n, word) if n <= GREATEST else f'more than {GREATEST} {plural(word)}'
             for word, n in counts.items()
         ]
-        parts.append(f'In sight within 25 m: {listing(phrases)}.')
+        parts.append(f'In sight {within(RANGE_M)}: {listing(phrases)}.')
     nearest = view.nearest()
     if nearest is not None:
         named = with_article(_painted(view, nearest))
@@ -136,7 +145,7 @@ def look_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
 
 
 def road_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
-    """Bend and features of the next 25 m."""
+    """Bend and features of the next 25 m, which are told from the car's front."""
     features = ' '.join(name for name, _ in _features(view.facts))
     return [Draft('road', f'{view.facts.bend} {features}', f'The road {_road(view.facts)}.')]
 
@@ -188,10 +197,10 @@ def _features(facts: KeyframeFacts) -> list[tuple[str, float]]:
 
 def _road(facts: KeyframeFacts) -> str:
     names = {'crossing': 'a pedestrian crossing', 'junction': 'a junction', 'work zone': 'a work zone'}
-    features = [f'{names[name]} in {metres(ahead_m)}' for name, ahead_m in _features(facts)]
+    features = [f'{names[name]} {metres(ahead_m)} ahead' for name, ahead_m in _features(facts)]
     inside = ' through a junction' if facts.junction_m is not None and facts.junction_m <= PASSED_M else ''
     way = BENDS[facts.bend] + inside
-    return f'{way}, with {listing(features)}' if features else way
+    return f'{way}, with {listing(features)} of your front bumper' if features else way
 
 
 def _painted(view: View, index: int) -> str:
@@ -202,4 +211,4 @@ def _painted(view: View, index: int) -> str:
 def _whereabouts(view: View, index: int) -> str:
     item = view[index]
     where = sector(item.position_m)
-    return f'{metres(item.distance_m)} from the rear axle' + (f' {DIRECTIONS[where][0]}' if where else '')
+    return off(item.distance_m) + (f' {DIRECTIONS[where][0]}' if where else '')

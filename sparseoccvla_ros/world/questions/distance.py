@@ -8,7 +8,7 @@ import numpy as np
 
 from sparseoccvla_ros.world.questions.pair import Draft
 from sparseoccvla_ros.world.questions.refer import place_of, refer
-from sparseoccvla_ros.world.questions.speech import DIRECTIONS, SECTORS, listing, metres, sentence
+from sparseoccvla_ros.world.questions.speech import DIRECTIONS, SECTORS, listing, metres, off, sentence
 from sparseoccvla_ros.world.questions.view import COMPARE_M, RANGE_M, View
 
 #: Keys of distances: the upper borders of the bins.
@@ -96,7 +96,7 @@ def distance_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
             continue
         distance_m = view[index].distance_m
         key = next(f'below {border:.0f}' for border in BINS_M if distance_m < border)
-        answer = f'The middle of {phrase} is {metres(distance_m)} from your rear axle.'
+        answer = f'The middle of {phrase} is {off(distance_m)}.'
         drafts.append(Draft('distance', key, answer, {'object': phrase}, ((phrase, index),)))
     return drafts
 
@@ -113,7 +113,7 @@ def nearest_drafts(view: View, rng: np.random.Generator) -> list[Draft]:
             region = f' among those {DIRECTIONS[name][rng.integers(len(DIRECTIONS[name]))]}'
         phrase = place_of(view, first)
         slots = {'thing': KIND_OF_THING, 'things': KINDS_OF_THINGS, 'region': region}
-        answer = f'{sentence(phrase)}, {metres(view.distance_m[first])} from your rear axle.'
+        answer = f'{sentence(phrase)}, {off(view.distance_m[first])}.'
         drafts.append(Draft('nearest', view.word[first], answer, slots, ((phrase, first),)))
     return drafts
 

@@ -9,7 +9,7 @@ from sparseoccvla_ros.world.bodies.thing import BICYCLE, BUS, CAR, MOTORCYCLE, P
 from sparseoccvla_ros.world.labels.facts import SeenObject
 from sparseoccvla_ros.world.questions.pair import Draft
 from sparseoccvla_ros.world.questions.refer import refer
-from sparseoccvla_ros.world.questions.speech import metres, sentence
+from sparseoccvla_ros.world.questions.speech import off, sentence
 from sparseoccvla_ros.world.questions.view import BARELY_PX, VISIBLE_PX, View, pixels, state_of
 
 #: Within this of an axis of the ego something moves along it; a yaw rate of more is a turn, of less none.
@@ -49,34 +49,43 @@ WORDINGS = {
         'What can you {read|tell} from the {rear lamps|lamps|rear lights} of $object?',
     ),
     'light': (
-        'What does the traffic light {for you|for your lane} show within 40 m?',
-        '{Which|What} colour is the traffic light {for you|for your lane} within 40 m?',
-        'What is the {state|colour|signal} of the traffic light within 40 m {ahead|for you|for your lane}?',
-        'Red, amber or green: what {is|does one see at} {the traffic light|your traffic light} within 40 m?',
-        '{Tell me|Please tell me|Say} what the traffic light within 40 m {shows|tells you}.',
-        '{Describe|Please describe} the traffic light {for you|for your lane} within 40 m.',
-        'Within 40 m, {which|what} signal {does the traffic light give you|is given to you by the traffic light}?',
-        'Which of red, amber and green {is lit|is on|shines} at {the|your} traffic light within 40 m?',
-        'What does the {signal|traffic signal|traffic light} within 40 m ahead {show|tell you}?',
-        '{Read|Please read} the {traffic light|traffic signal} {for you|for your lane} within 40 m: {what|which '
-        'colour} is it?',
+        'What does the traffic light {for you|for your lane} show within 40 m of your rear axle?',
+        '{Which|What} colour is the traffic light {for you|for your lane} within 40 m of your rear axle?',
+        'What is the {state|colour|signal} of the traffic light {ahead|for you|for your lane} within 40 m of your '
+        'rear axle?',
+        'Red, amber or green: what {is|does one see at} {the traffic light|your traffic light} within 40 m of your '
+        'rear axle?',
+        '{Tell me|Please tell me|Say} what the traffic light within 40 m of your rear axle {shows|tells you}.',
+        '{Describe|Please describe} the traffic light {for you|for your lane} within 40 m of your rear axle.',
+        'Within 40 m of your rear axle, {which|what} signal {does the traffic light give you|is given to you by the '
+        'traffic light}?',
+        'Which of red, amber and green {is lit|is on|shines} at {the|your} traffic light within 40 m of your rear '
+        'axle?',
+        'What does the {signal|traffic signal|traffic light} ahead within 40 m of your rear axle {show|tell you}?',
+        '{Read|Please read} the {traffic light|traffic signal} {for you|for your lane} within 40 m of your rear axle: '
+        '{what|which colour} is it?',
     ),
     'light_or_none': (
-        'Is there a traffic light for {you|your lane} within 40 m, and {what does it show|which colour is it}?',
-        'Do you {see|find} {a traffic light|any traffic light} {for you|for your lane} within 40 m, and which {colour|'
-        'state} has it?',
-        'If a traffic light {holds|is meant} for {you|your lane} within 40 m, {what|which colour} does it show?',
-        '{Tell me|Please tell me|Say} whether a traffic light {for you|for your lane} is within 40 m, and {its '
-        'colour|what it shows}.',
-        'Red, amber, green or none: {what|which} {traffic light|signal} do you {see|have} within 40 m?',
-        '{Does|Would} any {traffic light|traffic signal} within 40 m {hold|apply} {for you|for your lane}, and what '
-        'colour is it?',
-        '{Look|Please look} for a traffic light {for you|for your lane} within 40 m: {is there one|do you see one}, '
-        'and what does it show?',
-        'Within 40 m, is {any|a} {traffic light|traffic signal} {in sight|visible} for your lane, and in which state?',
-        '{Check|Please check} for {a traffic light|traffic lights} within 40 m and {tell|report} what {you find|is '
-        'shown}.',
-        'What, if anything, does {a|any} {traffic light|traffic signal} {for you|for your lane} show within 40 m?',
+        'Is there a traffic light for {you|your lane} within 40 m of your rear axle, and {what does it show|which '
+        'colour is it}?',
+        'Do you {see|find} {a traffic light|any traffic light} {for you|for your lane} within 40 m of your rear axle, '
+        'and which {colour|state} has it?',
+        'If a traffic light {holds|is meant} for {you|your lane} within 40 m of your rear axle, {what|which colour} '
+        'does it show?',
+        '{Tell me|Please tell me|Say} whether a traffic light {for you|for your lane} is within 40 m of your rear '
+        'axle, and {its colour|what it shows}.',
+        'Red, amber, green or none: {what|which} {traffic light|signal} do you {see|have} within 40 m of your rear '
+        'axle?',
+        '{Does|Would} any {traffic light|traffic signal} within 40 m of your rear axle {hold|apply} {for you|for your '
+        'lane}, and what colour is it?',
+        '{Look|Please look} for a traffic light {for you|for your lane} within 40 m of your rear axle: {is there '
+        'one|do you see one}, and what does it show?',
+        'Within 40 m of your rear axle, is {any|a} {traffic light|traffic signal} {in sight|visible} for your lane, '
+        'and in which state?',
+        '{Check|Please check} for {a traffic light|traffic lights} within 40 m of your rear axle and {tell|report} '
+        'what {you find|is shown}.',
+        'What, if anything, does {a|any} {traffic light|traffic signal} {for you|for your lane} show within 40 m of '
+        'your rear axle?',
     ),
 }
 
@@ -143,7 +152,7 @@ def _light(view: View, kind: str) -> list[Draft]:
     state = view.facts.signals[number].state
     # Amber is rare: with three states alone, a cap on each would leave next to no questions.
     key = f'{state}, {"near" if distance_m < NEAR_LIGHT_M else "far"}'
-    return [Draft(kind, key, f'The traffic light is {state}, {metres(distance_m)} from your rear axle.')]
+    return [Draft(kind, key, f'The traffic light is {state}, {off(distance_m)}.')]
 
 
 def _motion(item: SeenObject) -> tuple[str, str] | None:

@@ -7,7 +7,7 @@ import numpy as np
 from sparseoccvla_ros.world.labels.facts import FUTURE_S, Command, EgoFacts, Reason
 from sparseoccvla_ros.world.questions.pair import Draft
 from sparseoccvla_ros.world.questions.refer import place_of
-from sparseoccvla_ros.world.questions.speech import metres, place, sentence
+from sparseoccvla_ros.world.questions.speech import off, place, sentence
 from sparseoccvla_ros.world.questions.view import RANGE_M, VISIBLE_PX, View
 
 STOPPED_MPS, GOING_MPS = 0.2, 1.5
@@ -194,7 +194,7 @@ def _reason(view: View) -> tuple[str, tuple[tuple[str, int], ...]] | None:
             distance_m = float(np.hypot(*signal.position_m))
             shown = distance_m <= RANGE_M and max(signal.visible_px.values(), default=0) >= VISIBLE_PX
             if signal.state in ('red', 'amber') and shown:
-                phrase = f'the traffic light {metres(distance_m)} away'
+                phrase = f'the traffic light {off(distance_m)}'
                 return f'{phrase} is {signal.state}', ((phrase, -1 - number),)
         return None
     if ego.reason in (Reason.LEADER, Reason.PEDESTRIAN):

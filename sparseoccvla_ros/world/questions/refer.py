@@ -9,8 +9,8 @@ import numpy as np
 
 from sparseoccvla_ros.world.questions.speech import (
     DIRECTIONS,
-    metres,
     nouns,
+    off,
     place,
     with_paint,
 )
@@ -58,7 +58,7 @@ def references(view: View, index: int, rng: np.random.Generator) -> list[Referen
     if rivals and view.distance_m[rivals[0]] > distance_m + COMPARE_M:
         add(f'{("nearest", "closest")[rng.integers(2)]} {word}', 'nearest')
     if all(abs(view.distance_m[rival] - distance_m) > COMPARE_M for rival in rivals):
-        add(f'{word} {metres(distance_m)} away', 'distance')
+        add(f'{word} {off(distance_m)}', 'distance')
     if view.is_apart(index, rivals, APART_M):
         add(f'{word} at {place(item.position_m)}', 'position')
     if state_of(item) == 'parked' and all(state_of(view[rival]) in ('moving', 'standing') for rival in rivals):

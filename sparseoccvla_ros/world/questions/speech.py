@@ -125,6 +125,16 @@ def metres(value: float) -> str:
     return f'{tenths(value)} m'
 
 
+def off(value: float) -> str:
+    """'8.2 m from your rear axle': how far the middle of a box is from the ego frame's origin, on the ground."""
+    return f'{metres(value)} from your rear axle'
+
+
+def within(value: float) -> str:
+    """'within 25 m of your rear axle', measured in the same way."""
+    return f'within {value:.0f} m of your rear axle'
+
+
 def place(position_m: np.ndarray) -> str:
     """'(12.3, -3.1)': x forward, y left."""
     return f'({tenths(position_m[0])}, {tenths(position_m[1])})'

@@ -144,12 +144,12 @@ def line(ahead_m: float) -> tuple[Gate, ...]:
 
 
 @pytest.mark.parametrize(
-    ('lamp', 'red', 'amber'), [('RED', True, False), ('AMBER', False, True), ('GREEN', False, False)]
+    ('lamp', 'red', 'unsure'), [('RED', True, False), ('AMBER', False, True), ('GREEN', False, False)]
 )
-def test_a_stop_line_is_passed_at_red(lamp, red, amber):
+def test_a_stop_line_is_passed_at_red(lamp, red, unsure):
     outcomes = WhatIf(road(gates=line(12.0), lamp=lambda *_: Lamps[lamp])).roll_out(0.0)
     for option in (Option.KEEP, Option.ACCELERATE):
-        assert (outcomes[option].runs_red, outcomes[option].runs_amber) == (red, amber)
+        assert (outcomes[option].runs_red, outcomes[option].light_unsure) == (red, unsure)
         assert outcomes[option].touched == ()
     if red:
         # 12.5 m at 8 m/s: 1.56 s.
@@ -165,12 +165,28 @@ def test_a_line_close_ahead_is_passed_by_turns_and_by_braking_too():
     assert outcomes[Option.LEFT].ends_on == 'sidewalk'
 
 
-def test_the_lamp_is_that_of_the_time_of_passing():
-    # Scenes begin 3 s after the traffic; the line is passed at 1.6 s.
-    red_until = {4.5: False, 4.7: True}
-    for until_s, red in red_until.items():
-        lamp = lambda _, time_s, until_s=until_s: Lamps.RED if time_s < until_s else Lamps.GREEN  # noqa: E731
-        assert WhatIf(road(gates=line(12.0), lamp=lamp)).roll_out(0.0)[Option.KEEP].runs_red == red
+@pytest.mark.parametrize(
+    ('now', 'then', 'red', 'unsure'),
+    [
+        ('RED', 'RED', True, False),
+        # Nobody who sees a red light can know that it turns green in time, nor the other way round.
+        ('RED', 'GREEN', False, True),
+        ('GREEN', 'RED', False, True),
+        ('GREEN', 'AMBER', False, True),
+        ('AMBER', 'RED', False, True),
+        ('GREEN', 'GREEN', False, False),
+    ],
+)
+def test_a_light_that_changes_before_the_line_is_unsure(now, then, red, unsure):
+    # Scenes begin 3 s after the traffic, so now is 3 s there; the line is passed 1.6 s later.
+    for change_s, changed in ((4.5, True), (4.7, False)):
+        lamp = lambda _, time_s, change_s=change_s: Lamps[now if time_s < change_s else then]  # noqa: E731
+        outcome = WhatIf(road(gates=line(12.0), lamp=lamp)).roll_out(0.0)[Option.KEEP]
+        if changed:
+            assert (outcome.runs_red, outcome.light_unsure) == (red, unsure)
+        else:
+            assert (outcome.runs_red, outcome.light_unsure) == (now == 'RED', now == 'AMBER')
+        assert (outcome.time_s is None) == (not outcome.runs_red and not outcome.light_unsure)
 
 
 def test_whoever_waits_a_little_over_the_line_has_not_passed_it_yet():

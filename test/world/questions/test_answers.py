@@ -63,16 +63,16 @@ def test_counts(make_facts, make_object):
     drafts = count_drafts(View(facts), np.random.default_rng(0))
     found = {(draft.slots['things'], draft.slots['region']): draft.answer for draft in drafts}
     # Cars at 7.1, 9.9 and 12.7 m; one within 1 m of the border at 10 m.
-    assert ('cars', 'within 10 m') not in found
-    assert found['cars', 'within 15 m'] == '3 cars.'
-    assert found['pedestrians', 'within 25 m'] == '1 pedestrian.'
-    assert found['buses', 'within 20 m'] == '0 buses.'
+    assert ('cars', 'within 10 m of your rear axle') not in found
+    assert found['cars', 'within 15 m of your rear axle'] == '3 cars.'
+    assert found['pedestrians', 'within 25 m of your rear axle'] == '1 pedestrian.'
+    assert found['buses', 'within 20 m of your rear axle'] == '0 buses.'
 
 
 def test_more_than_four_are_not_counted(make_facts, make_object):
     facts = make_facts(*(make_object((4.0 + 3.0 * n, 0.0)) for n in range(5)))
     assert all(
-        draft.slots['things'] != 'cars' or draft.slots['region'] != 'within 25 m'
+        draft.slots['things'] != 'cars' or draft.slots['region'] != 'within 25 m of your rear axle'
         for draft in count_drafts(View(facts), np.random.default_rng(0))
     )
 
@@ -81,7 +81,7 @@ def test_more_than_four_are_not_counted(make_facts, make_object):
 def test_nothing_is_counted_where_something_is_barely_visible(make_facts, make_object, pixels, asked):
     facts = make_facts(make_object((8.0, 0.0)), make_object((12.0, 0.0), pixels=pixels))
     drafts = count_drafts(View(facts), np.random.default_rng(0))
-    assert asked == any(draft.slots['region'] == 'within 25 m' for draft in drafts)
+    assert asked == any(draft.slots['region'] == 'within 25 m of your rear axle' for draft in drafts)
 
 
 def test_surroundings(make_facts, make_object):
@@ -314,7 +314,7 @@ RED_LIGHT = Outcome('driveable_surface', None, False, 0.8, runs_red=True)
             '(8.0, 3.0).',
         ),
         (replace(RED_LIGHT, hits_other=True), None, ''),
-        (replace(RED_LIGHT, runs_red=False, runs_amber=True), None, ''),
+        (replace(RED_LIGHT, runs_red=False, light_unsure=True), None, ''),
     ],
 )
 def test_running_a_red_light(make_facts, make_object, outcome, key, answer):
@@ -339,7 +339,10 @@ LEFT = {'command': Command.LEFT, 'future_heading_rad': np.array([0.1, 0.2, 0.4, 
         ({}, 'Keep your speed, because the road ahead is free.'),
         (LEFT, 'Keep your speed and turn left, because the road ahead is free.'),
         ({**SLOWING, 'reason': Reason.BEND, **LEFT}, 'Slow down and turn left, because there is a bend or turn ahead.'),
-        ({**STOPPING, 'reason': Reason.RED_LIGHT}, 'Brake to a stop, because the traffic light 20.1 m away is red.'),
+        (
+            {**STOPPING, 'reason': Reason.RED_LIGHT},
+            'Brake to a stop, because the traffic light 20.1 m from your rear axle is red.',
+        ),
         (
             {**SLOWING, 'reason': Reason.LEADER, 'reason_object': 0},
             'Slow down, because the car at (12.0, 0.0) is ahead of you.',
@@ -366,7 +369,11 @@ def test_a_red_light_that_no_camera_shows_well_is_no_reason(make_facts, signals)
     ('ego', 'key', 'answer'),
     [
         ({}, 'free road', 'Nothing in particular: the road ahead is free.'),
-        ({'reason': Reason.RED_LIGHT}, 'red traffic light', 'The traffic light 20.1 m away, which is red.'),
+        (
+            {'reason': Reason.RED_LIGHT},
+            'red traffic light',
+            'The traffic light 20.1 m from your rear axle, which is red.',
+        ),
         ({'reason': Reason.LEADER, 'reason_object': 0}, 'car', 'The car at (12.0, 0.0), which is ahead of you.'),
         (
             {'reason': Reason.PEDESTRIAN, 'reason_object': 1},
@@ -404,10 +411,10 @@ def test_descriptions(make_facts, make_object):
         lanes=2,
     )
     assert answers(road_drafts, facts) == {
-        'left crossing': 'The road bends to the left, with a pedestrian crossing in 12.0 m.'
+        'left crossing': 'The road bends to the left, with a pedestrian crossing 12.0 m ahead of your front bumper.'
     }
     assert describe(facts) == (
         'It is dusk and it is raining. The road has 2 lanes each way and bends to the left, with a pedestrian crossing '
-        'in 12.0 m. In sight within 25 m: 2 cars. The nearest road user or movable object is a red car, '
-        '10.0 m from the rear axle ahead.'
+        '12.0 m ahead of your front bumper. In sight within 25 m of your rear axle: 2 cars. The nearest road user or '
+        'movable object is a red car, 10.0 m from your rear axle ahead.'
     )

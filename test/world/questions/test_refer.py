@@ -120,7 +120,7 @@ def test_nearest_distance_position_and_parked(make_facts, make_object):
     view = View(make_facts(*cars))
     assert texts(view, 0, 'nearest') == {'the nearest car', 'the closest car'}
     assert texts(view, 1, 'nearest') == set()
-    assert texts(view, 0, 'distance') == {'the car 10.0 m away'}
+    assert texts(view, 0, 'distance') == {'the car 10.0 m from your rear axle'}
     assert texts(view, 1, 'distance') == set()
     assert texts(view, 1, 'position') == {'the car at (0.0, 12.0)'}
     assert texts(view, 0, 'state') == {'the parked car'}

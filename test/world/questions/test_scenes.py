@@ -1,9 +1,12 @@
 """Questions about real scenes, with facts as extracted but for the images: everything near counts as seen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sparseoccvla_ros.world.bodies.thing import Lamps
+from sparseoccvla_ros.world.ego_car import EGO_CENTRE_AHEAD_M, EGO_SIZE_M
 from sparseoccvla_ros.world.labels.extraction import KeyframeTokens, Sighting, keyframe_facts
 from sparseoccvla_ros.world.labels.facts import KeyframeFacts, Option
 from sparseoccvla_ros.world.labels.what_if import WhatIf
@@ -12,6 +15,8 @@ from sparseoccvla_ros.world.questions.motion import light_drafts, light_or_none_
 from sparseoccvla_ros.world.questions.predict import path_drafts
 from sparseoccvla_ros.world.questions.view import View
 from sparseoccvla_ros.world.scene import Scene
+from sparseoccvla_ros.world.stage import WARM_UP_S
+from sparseoccvla_ros.world.traffic.trip import GateKind
 
 STEP_S, NEAR_M = 2.0, 45.0
 SEEN = Sighting({'CAM_FRONT': 50}, {'CAM_FRONT': (800.0, 400.0)}, {'CAM_FRONT': (790.0, 380.0, 810.0, 420.0)}, 50)
@@ -74,10 +79,29 @@ def test_driving_on_at_a_red_light_is_never_safe(keyframes):
         for option, outcome in facts.outcomes.items():
             only = {'outcomes': {option: outcome}}
             drafts = counterfactual_drafts(View(KeyframeFacts(**{**facts.__dict__, **only})), np.random.default_rng(0))
-            if outcome.runs_red or outcome.runs_amber:
+            if outcome.runs_red or outcome.light_unsure:
                 assert all('red light' in draft.answer and draft.key != 'safe' for draft in drafts)
                 ran += bool(drafts) and option is Option.ACCELERATE
     assert ran >= 1
+
+
+def test_who_speeds_up_towards_a_line_at_red_is_never_safe(keyframes):
+    # Told from the gates and the lamp of now alone, by other means than the rollouts.
+    reached = 0
+    for scene, time_s, facts in keyframes:
+        s_m, speed_mps, _ = scene.simulation.vehicle_at(0, time_s + WARM_UP_S)
+        front_m = s_m + EGO_CENTRE_AHEAD_M + 0.5 * EGO_SIZE_M[0]
+        reach_m = 3.0 * speed_mps + 0.5 * 2.5 * 3.0**2 - 2.0
+        for gate in scene.stage.traffic[0].vehicle.trip.gates:
+            if gate.kind is not GateKind.SIGNAL or not 0.0 < gate.s_m - front_m < reach_m:
+                continue
+            lamp = scene.plan.junctions[gate.number].signal.lamp(gate.approach, time_s + WARM_UP_S)
+            if lamp is Lamps.RED and Option.ACCELERATE in facts.outcomes:
+                only = replace(facts, outcomes={Option.ACCELERATE: facts.outcomes[Option.ACCELERATE]})
+                keys = [draft.key for draft in counterfactual_drafts(View(only), np.random.default_rng(0))]
+                assert 'safe' not in keys
+                reached += 1
+    assert reached >= 3
 
 
 def test_the_recorded_ego_never_drives_at_red(scenes):

@@ -87,7 +87,7 @@ def test_phrases_stand_in_the_text_and_fit_one_object(asked):
                 ]
             if phrase.split()[0:2] in (['the', 'nearest'], ['the', 'closest']):
                 assert all(distance_m(other) > distance_m(item) + 1.4 for other in same), pair
-            away = re.search(r'(\d+\.\d) m away$', phrase)
+            away = re.search(r'(\d+\.\d) m from your rear axle$', phrase)
             if away:
                 assert abs(float(away[1]) - distance_m(item)) < 0.051
                 assert all(abs(distance_m(other) - distance_m(item)) > 1.4 for other in same), pair
@@ -124,7 +124,7 @@ def test_counts(asked):
         number, things = int(pair.answer.split()[0]), ' '.join(pair.answer.rstrip('.').split()[1:])
         values[number] += 1
         assert pair.key == str(number)
-        directed = re.search(r'left|right|ahead|front|behind|rear|back', pair.question)
+        directed = re.search(r'left|right|ahead|front|behind|rear (?!axle)|back', pair.question)
         if things in labels and not directed:
             range_m = float(re.search(r'ithin (\d+) m', pair.question)[1])
             inside = [item for item in facts.objects if is_visible(item, range_m)]

@@ -76,3 +76,12 @@ def test_filling():
     assert fill('$object is where?', {'object': 'the bus'}) == 'The bus is where?'
     with pytest.raises(KeyError, match='other'):
         fill('Where is $other?', {'object': 'the bus'})
+
+
+@pytest.mark.parametrize('kind', WORDINGS)
+def test_every_distance_says_what_it_is_measured_from(kind):
+    for template in WORDINGS[kind]:
+        for wording in expand(template):
+            told = re.findall(r'\b\d+ m\b', wording)
+            named = re.findall(r'\b\d+ m (?:of|from) your (?:rear axle|front bumper)\b', wording)
+            assert len(told) == len(named), wording

@@ -87,3 +87,29 @@ def language(
     if json_file is not None:
         json_file.write_text(json.dumps([asdict(cost) for cost in costs], indent=2) + '\n', encoding='utf-8')
     typer.echo(f'torch {torch.__version__}, {threads} threads, medians of {repeats}, {scenes} scenes\n\n{table(costs)}')
+
+
+@bench.command()
+def planner(
+    steps: Annotated[list[int], typer.Option(min=1, help='Denoising steps; may be repeated.')] = [1, 2, 4, 8],  # noqa: B006
+    model: Annotated[str, typer.Option(help='Model configuration: tiny, full or a .yaml file.')] = 'tiny',
+    repeats: Annotated[int, typer.Option(min=1, help='Plans of each; the median counts.')] = 50,
+    threads: Annotated[int, typer.Option(min=1, help='Threads on the CPU.')] = 2,
+    json_file: Annotated[Path | None, typer.Option('--json', help='Write the figures to this file too.')] = None,
+) -> None:
+    """The planner network with 1, 2, 4 and 8 steps of denoising, side by side.
+
+    Exit code 2: no such model, or more steps than its schedule holds.
+    """
+    import torch
+
+    from sparseoccvla_ros.evaluation.planner_cost import measure, table
+
+    try:
+        costs = measure(steps, model=model, repeats=repeats, threads=threads)
+    except (ValueError, FileNotFoundError) as error:
+        Console(stderr=True).print(f'error: {error}', style='red', markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(USER_ERROR) from error
+    if json_file is not None:
+        json_file.write_text(json.dumps([asdict(cost) for cost in costs], indent=2) + '\n', encoding='utf-8')
+    typer.echo(f'torch {torch.__version__}, {threads} threads, {model}, {repeats} plans of each\n\n{table(costs)}')

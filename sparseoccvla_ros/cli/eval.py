@@ -35,6 +35,7 @@ from sparseoccvla_ros.cli.eval_common import (
 )
 from sparseoccvla_ros.cli.eval_forecast import forecast
 from sparseoccvla_ros.cli.eval_language import language
+from sparseoccvla_ros.cli.eval_planning import planning
 from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesTables
 from sparseoccvla_ros.data.occ3d import CLASS_NAMES
 from sparseoccvla_ros.evaluation.replay_summary import revision
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 eval_app = typer.Typer(name='eval', help='Metrics as a table and as JSON.', no_args_is_help=True)
 eval_app.command()(forecast)
 eval_app.command()(language)
+eval_app.command()(planning)
 
 
 @eval_app.command()

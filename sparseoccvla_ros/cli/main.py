@@ -2,6 +2,7 @@
 
 import typer
 
+from sparseoccvla_ros.cli.anchors import anchors
 from sparseoccvla_ros.cli.ask import ask
 from sparseoccvla_ros.cli.bag import bag
 from sparseoccvla_ros.cli.bench import bench
@@ -19,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-for command in (world, bag, replay, up, ask, drive):
+for command in (world, bag, replay, up, ask, drive, anchors):
     app.command()(command)
 app.add_typer(bench)
 app.add_typer(eval_app)

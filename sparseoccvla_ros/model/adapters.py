@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from peft import PeftConfig, PeftModel
+from peft.tuners.tuners_utils import check_target_module_exists
 from safetensors import SafetensorError, safe_open
 from transformers import LlamaForCausalLM
 
@@ -71,9 +72,9 @@ def _require_adapter_of(llm: LlamaForCausalLM, name: str, folder: Path) -> None:
     for file in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / file).is_file():
             raise ValueError(f'adapter {name!r}: {folder / file} is missing')
-    kind = PeftConfig.from_pretrained(str(folder)).peft_type
-    if kind != 'LORA':
-        raise ValueError(f'adapter {name!r} is of kind {kind}; expected LORA')
+    config = PeftConfig.from_pretrained(str(folder))
+    if config.peft_type != 'LORA':
+        raise ValueError(f'adapter {name!r} is of kind {config.peft_type}; expected LORA')
     modules = dict(llm.named_modules())
     try:
         with safe_open(folder / WEIGHTS_FILE, framework='pt') as weights:
@@ -89,3 +90,9 @@ def _require_adapter_of(llm: LlamaForCausalLM, name: str, folder: Path) -> None:
         found = shape[1] if match['side'] == 'A' else shape[0]
         if found != width:
             raise ValueError(f'adapter {name!r} belongs to another model: {key} is for width {found}, expected {width}')
+    # one of a model with fewer layers fits where it has weights; peft would fill in the rest and only warn
+    places = [place for place in modules if check_target_module_exists(config, place)]
+    wanted = (f'base_model.model.{place}.lora_{side}.weight' for place in places for side in 'AB')
+    missing = next((key for key in wanted if key not in shapes), None)
+    if missing is not None:
+        raise ValueError(f'adapter {name!r} belongs to another model: it has no weights for {missing}')

@@ -23,6 +23,8 @@ MODEL_FILE = 'model.safetensors'
 CONFIG_FILE = 'config.yaml'
 TOKENIZER_FOLDER = 'tokenizer'
 PARTS = ('perception', 'language', 'planner')
+#: Settings of a configuration that the same weights may be run in: they say how to run, not what was trained.
+RUN_SETTINGS = ('precision', 'planner.steps', 'planner.min_diversity')
 #: Names shown of a long list of names that do not fit.
 SHOWN = 8
 
@@ -45,6 +47,12 @@ def save_checkpoint(directory: Path, modules: Mapping[str, nn.Module], config: V
         for part, module in modules.items()
         for name, tensor in module.state_dict().items()
     }
+    # tied embeddings are one tensor under two names, which safetensors does not write
+    seen = set()
+    for name, tensor in tensors.items():
+        if tensor.data_ptr() in seen:
+            tensors[name] = tensor.clone()
+        seen.add(tensor.data_ptr())
     for module in modules.values():
         tokenizer = getattr(module, 'tokenizer', None)
         if tokenizer is not None:
@@ -94,12 +102,12 @@ def load_checkpoint(directory: Path, parts: Mapping[str, nn.Module], config: VLA
 
 
 def _require_same_model(directory: Path, stored: VLAConfig, config: VLAConfig) -> None:
-    """Compare all of two configurations but the precision, which the same weights may be run in."""
+    """Compare all of two configurations but :data:`RUN_SETTINGS`."""
     expected, found = dict(_leaves(config)), dict(_leaves(stored))
     differences = [
         f'{key}: expected {expected.get(key)}, found {found.get(key)}'
         for key in {**expected, **found}
-        if expected.get(key) != found.get(key) and key != 'precision'
+        if expected.get(key) != found.get(key) and key not in RUN_SETTINGS
     ]
     if differences:
         raise CheckpointError(f'{directory} holds another model: {"; ".join(differences[:SHOWN])}')

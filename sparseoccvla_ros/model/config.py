@@ -174,6 +174,22 @@ class LoraSettings:
 
 
 @dataclass(frozen=True)
+class RopeScaling:
+    """How rotary positions were stretched for a longer context; the numbers stand in the pretrained model's config."""
+
+    #: 'linear': all by ``factor``. 'llama3': slow frequencies only (Llama 3.1 and later).
+    kind: Literal['linear', 'llama3']
+    factor: float
+    #: Of 'llama3': the wavelengths between which the stretching sets in, as fractions of the original context, tokens.
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_context: int = 8192
+
+    def __post_init__(self) -> None:
+        _require_positive(self, 'factor', 'low_freq_factor', 'high_freq_factor', 'original_context')
+
+
+@dataclass(frozen=True)
 class LanguageConfig:
     """A Llama-architecture language model, the connector in front of it, and what is said to it."""
 
@@ -187,6 +203,11 @@ class LanguageConfig:
     #: Longest prompt and answer together, scene prefix included, tokens.
     context_length: int = 1024
     rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+    #: Width of an attention head, None: width / attention_heads.
+    head_width: int | None = None
+    #: Whether the scores are made with the token embeddings' own weights (small Llamas: yes).
+    tied_embeddings: bool = False
     norm_eps: float = 1e-5
     #: Folder or hub id of a pretrained model (architecture as above), None: random.
     pretrained: str | None = None
@@ -227,8 +248,8 @@ class ForecasterConfig:
 
     #: Times ahead, seconds, rising.
     horizons_s: tuple[float, ...] = (1.0, 2.0, 3.0)
-    #: Points per query at each of them.
-    points: int = 16
+    #: Points per query at each of them; as many as the encoder's last layer has, or the forecast cannot be as dense.
+    points: int = 64
     #: Metres per unit of the heads' outputs: how a query's centre moves, and how its points lie about it.
     motion_scale_m: float = 5.0
     offset_scale_m: float = 0.5
@@ -254,14 +275,31 @@ class PlannerConfig:
     #: Timestep whose noise is put on the anchors, and the window that the steps are spread over (of 1000).
     noise_timestep: int = 8
     step_window: int = 20
+    #: In training the noise is that of a random timestep below this one.
+    train_timesteps: int = 50
+    #: What the planner reads, for ablations. Without `llm_scoring` nothing of the language model: the scorer reads the
+    #: mean of the scene's queries in place of T_r. Without `scene_fusion` or `ego_fusion` the decoder lacks that stage:
+    #: queries and positions; speed, acceleration, yaw rate and command.
+    llm_scoring: bool = True
+    scene_fusion: bool = True
+    ego_fusion: bool = True
+    #: Refined candidates of a command whose ends lie closer together than this share of its anchors' have collapsed
+    #: (model/candidates.py). 0: never.
+    min_diversity: float = 0.25
 
     def __post_init__(self) -> None:
-        _require_positive(self, 'width', 'attention_heads', 'layers', 'ffn_width', 'steps', 'step_window')
+        _require_positive(
+            self, 'width', 'attention_heads', 'layers', 'ffn_width', 'steps', 'step_window', 'train_timesteps'
+        )
         _require_divisible('planner.width', self.width, 'planner.attention_heads', self.attention_heads)
         if not 0 <= self.noise_timestep < 1000:
             raise ValueError(f'planner.noise_timestep must be in 0..999, got {self.noise_timestep}')
         if not self.steps <= self.step_window <= 1000:
             raise ValueError(f'planner.step_window ({self.step_window}) must be in steps ({self.steps})..1000')
+        if self.train_timesteps > 1000:
+            raise ValueError(f'planner.train_timesteps must be in 1..1000, got {self.train_timesteps}')
+        if not 0.0 <= self.min_diversity <= 1.0:
+            raise ValueError(f'planner.min_diversity must be in 0..1, got {self.min_diversity}')
 
 
 @dataclass(frozen=True)
@@ -324,7 +362,7 @@ def load_model_config(name_or_path: str | Path, overrides: Mapping[str, Any] | N
 
 def config_from_dict(values: Mapping[str, Any]) -> VLAConfig:
     """Build a configuration from nested mappings, strictly (see :func:`load_model_config`)."""
-    return _dataclass_from(VLAConfig, values, '')
+    return dataclass_from(VLAConfig, values)
 
 
 def config_to_yaml(config: VLAConfig) -> str:
@@ -338,7 +376,17 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _dataclass_from(kind: type, values: Any, prefix: str) -> Any:
+def dataclass_from(kind: type, values: Any, prefix: str = '') -> Any:
+    """A dataclass of ``kind`` from nested mappings, strictly.
+
+    Args:
+        kind: a dataclass with annotated fields.
+        values: mapping of its fields.
+        prefix: of the keys that an error names, for example ``'forecast.'``.
+
+    Raises:
+        ValueError: unknown or missing key, wrong type or impossible value; names the key, what was expected and found.
+    """
     if not isinstance(values, Mapping):
         raise ValueError(f'{prefix.rstrip(".")}: expected a section, found {values!r}')
     hints = typing.get_type_hints(kind)
@@ -372,7 +420,7 @@ def _typed(hint: Any, value: Any, key: str) -> Any:
             raise ValueError(f'{key}: expected {len(arguments)} values, found {len(value)}: {list(value)!r}')
         return tuple(_typed(a, v, f'{key}[{i}]') for i, (a, v) in enumerate(zip(arguments, value, strict=True)))
     if dataclasses.is_dataclass(hint):
-        return _dataclass_from(hint, value, f'{key}.')
+        return dataclass_from(hint, value, f'{key}.')
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not hint:

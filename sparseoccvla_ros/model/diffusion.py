@@ -22,12 +22,6 @@ def normalize(positions_m: Tensor) -> Tensor:
     return 2.0 * (positions_m - low_m) / length_m - 1.0
 
 
-def denormalize(normalized: Tensor) -> Tensor:
-    """Inverse of :func:`normalize`."""
-    low_m, length_m = normalized.new_tensor(LOW_M), normalized.new_tensor(LENGTH_M)
-    return (normalized + 1.0) / 2.0 * length_m + low_m
-
-
 class TruncatedSchedule:
     """Noise is put on at one small timestep and taken off in a few steps from another, as published models do.
 
@@ -51,6 +45,15 @@ class TruncatedSchedule:
     def add_noise(self, normalized: Tensor, noise: Tensor) -> Tensor:
         """Start of the denoising."""
         return self._scheduler.add_noise(normalized, noise, torch.tensor(self._noise_timestep))
+
+    def training_sample(self, normalized: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the network is trained to clean, in -1..1: the noise of its own timestep on each sample.
+
+        Args:
+            normalized: [B, ...], clean. noise: the same shape, standard normal.
+            timesteps: long [B], 0..999.
+        """
+        return self._scheduler.add_noise(normalized, noise, timesteps).clamp(-1.0, 1.0)
 
     def step(self, predicted: Tensor, timestep: int, sample: Tensor) -> Tensor:
         """The next sample, from the predicted clean trajectory (all normalized)."""

@@ -5,7 +5,6 @@ Letters: B samples, Q queries, C query width, D language width, L tokens.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,13 @@ from transformers import AutoConfig, AutoTokenizer, DynamicCache, LlamaConfig, L
 from transformers.cache_utils import DynamicLayer
 
 from sparseoccvla_ros.model.adapters import switch_adapter
+from sparseoccvla_ros.model.chat import ChatFormat
 from sparseoccvla_ros.model.config import LanguageConfig, VLAConfig
 from sparseoccvla_ros.model.connector import Connector
 from sparseoccvla_ros.model.forecaster import OccupancyForecaster
 from sparseoccvla_ros.model.quantization import quantization_config
 from sparseoccvla_ros.model.token_order import inverse_order, reorder, token_order
 from sparseoccvla_ros.resources import share_path
-
-#: Stands in for a message's text while the chat template is rendered: a Unicode noncharacter, never part of a text.
-PLACEHOLDER = '\ufdd0'
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ class SceneLanguage(nn.Module):
         """Put the parts together; see :func:`new_llm`, :func:`pretrained_llm`, :func:`load_tokenizer`.
 
         Raises:
-            ValueError: the tokenizer has more tokens than the language model.
+            ValueError: the tokenizer has more tokens than the language model, or there is no usable chat template.
         """
         super().__init__()
         language = config.language
@@ -96,9 +93,7 @@ class SceneLanguage(nn.Module):
         self.forecaster = OccupancyForecaster(
             config.forecaster, config.encoder.width, language.width, len(config.space.classes)
         )
-        # a separate copy, switched once: switching the shared one around each call would not be thread safe
-        self._plain_text = copy.deepcopy(tokenizer.backend_tokenizer)
-        self._plain_text.encode_special_tokens = True
+        self._chat = ChatFormat(tokenizer, language.chat_template, language.system_prompt)
 
     @property
     def causal_lm(self) -> LlamaForCausalLM:
@@ -117,7 +112,7 @@ class SceneLanguage(nn.Module):
         """
         occupancy, global_tokens = self.connector(features, positions_m)
         order = token_order(positions_m, self.config.token_order, self._space)
-        system = torch.tensor(self._system_tokens(), device=features.device)
+        system = torch.tensor(self._chat.system_tokens, device=features.device)
         text = self.embed_text(system[None]).expand(features.shape[0], -1, -1).to(occupancy.dtype)
         embeddings = torch.cat([text, reorder(occupancy, order), global_tokens], dim=1)
         return ScenePrompt(embeddings, slice(text.shape[1], text.shape[1] + occupancy.shape[1]), order)
@@ -186,12 +181,7 @@ class SceneLanguage(nn.Module):
 
         A token's name inside a question or answer ('</s>', '<|user|>') stays text: a question cannot end its turn.
         """
-        messages = []
-        for question, answer in turns:
-            messages.append(('user', question))
-            if answer is not None:
-                messages.append(('assistant', answer))
-        return self._render(messages)
+        return self._chat.question_tokens(turns)
 
     def planning_tokens(self) -> list[int]:
         """The planning prompt as a question."""
@@ -202,25 +192,6 @@ class SceneLanguage(nn.Module):
     ) -> tuple[tuple[Tensor, Tensor], ...]:
         """See :meth:`OccupancyForecaster.forward`."""
         return self.forecaster(hidden_occupancy, features, positions_m)
-
-    def _system_tokens(self) -> list[int]:
-        return self._render([('system', self.config.system_prompt)])
-
-    def _render(self, messages: Sequence[tuple[str, str]]) -> list[int]:
-        """Chat template around texts; special tokens come from the template only."""
-        rendered = self.tokenizer.apply_chat_template(
-            [{'role': role, 'content': PLACEHOLDER} for role, _ in messages],
-            chat_template=self.config.chat_template,
-            tokenize=False,
-        )
-        frames = rendered.split(PLACEHOLDER)
-        if len(frames) != len(messages) + 1:
-            raise ValueError(f'the chat template shows {len(frames) - 1} of {len(messages)} messages')
-        tokens = self.tokenizer(frames[0], add_special_tokens=False).input_ids
-        for (_, text), frame in zip(messages, frames[1:], strict=True):
-            tokens = tokens + self._plain_text.encode(text, add_special_tokens=False).ids
-            tokens = tokens + self.tokenizer(frame, add_special_tokens=False).input_ids
-        return tokens
 
 
 def prefix_mask(visual: slice, length: int, device: torch.device) -> Tensor:
@@ -241,12 +212,26 @@ def llama_config(language: LanguageConfig) -> LlamaConfig:
         num_hidden_layers=language.layers,
         num_attention_heads=language.attention_heads,
         num_key_value_heads=language.key_value_heads,
+        head_dim=language.head_width or language.width // language.attention_heads,
         vocab_size=language.vocabulary,
         max_position_embeddings=language.context_length,
         rms_norm_eps=language.norm_eps,
-        rope_parameters={'rope_type': 'default', 'rope_theta': language.rope_theta},
-        tie_word_embeddings=False,
+        rope_parameters=_rope_parameters(language),
+        tie_word_embeddings=language.tied_embeddings,
     )
+
+
+def _rope_parameters(language: LanguageConfig) -> dict[str, float | str]:
+    """transformers' names."""
+    scaling = language.rope_scaling
+    if scaling is None:
+        return {'rope_type': 'default', 'rope_theta': language.rope_theta}
+    parameters = {'rope_type': scaling.kind, 'rope_theta': language.rope_theta, 'factor': scaling.factor}
+    if scaling.kind == 'llama3':
+        parameters['low_freq_factor'] = scaling.low_freq_factor
+        parameters['high_freq_factor'] = scaling.high_freq_factor
+        parameters['original_max_position_embeddings'] = scaling.original_context
+    return parameters
 
 
 def new_llm(language: LanguageConfig) -> LlamaForCausalLM | PeftModel:
@@ -263,8 +248,10 @@ def pretrained_llm(language: LanguageConfig, dtype: torch.dtype) -> LlamaForCaus
     """
     found = AutoConfig.from_pretrained(language.pretrained)
     expected = llama_config(language)
+    # all that a checkpoint saved later would be rebuilt from
     names = ('model_type', 'hidden_size', 'intermediate_size', 'num_hidden_layers', 'num_attention_heads',
-             'num_key_value_heads', 'vocab_size', 'rms_norm_eps')  # fmt: skip
+             'num_key_value_heads', 'head_dim', 'vocab_size', 'rms_norm_eps', 'rope_parameters',
+             'tie_word_embeddings', 'attention_bias', 'mlp_bias', 'hidden_act')  # fmt: skip
     wrong = [
         f'{name}: configured {getattr(expected, name)}, found {getattr(found, name, None)}'
         for name in names

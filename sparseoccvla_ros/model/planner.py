@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sparseoccvla_ros.model.config import PlannerConfig, VLAConfig
 from sparseoccvla_ros.model.connector import PositionEncoding
-from sparseoccvla_ros.model.diffusion import TruncatedSchedule, denormalize, normalize
+from sparseoccvla_ros.model.diffusion import TruncatedSchedule, normalize
 from sparseoccvla_ros.planning.anchors import STEPS, load_anchors
 from sparseoccvla_ros.runtime.scene import Command
 
@@ -34,30 +34,51 @@ class PlannerOutput:
     waypoints_ego_m: Tensor
 
 
-class StagedLayer(nn.Module):
-    """A candidate looks at the scene, then at the ego's motion and command, then at the reasoning, then thinks."""
+@dataclass(frozen=True)
+class DenoisingOutput:
+    """What training supervises: ``score_logits`` [B, K] and ``waypoints_ego_m`` [B, K, 6, 2], the clean trajectories
+    that the network sees behind the noise of each sample's own random timestep.
+    """
 
-    def __init__(self, config: PlannerConfig) -> None:
+    score_logits: Tensor
+    waypoints_ego_m: Tensor
+
+
+class StagedLayer(nn.Module):
+    """A candidate looks at the scene, then at the ego's motion and command, then at the reasoning, then thinks.
+
+    Stages that are switched off are left out.
+    """
+
+    def __init__(self, config: PlannerConfig, stages: int) -> None:
         super().__init__()
         W = config.width
-        self.norms = nn.ModuleList(nn.LayerNorm(W) for _ in range(4))
+        self.norms = nn.ModuleList(nn.LayerNorm(W) for _ in range(stages + 1))
         self.attentions = nn.ModuleList(
-            nn.MultiheadAttention(W, config.attention_heads, batch_first=True) for _ in range(3)
+            nn.MultiheadAttention(W, config.attention_heads, batch_first=True) for _ in range(stages)
         )
         self.ffn = nn.Sequential(nn.Linear(W, config.ffn_width), nn.GELU(), nn.Linear(config.ffn_width, W))
 
-    def forward(self, candidates: Tensor, stages: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """candidates [B, K, W]; stages: tokens [B, any, W] of scene, ego and reasoning."""
-        for norm, attention, tokens in zip(self.norms, self.attentions, stages, strict=False):
+    def forward(self, candidates: Tensor, stages: tuple[Tensor, ...]) -> Tensor:
+        """candidates [B, K, W]; stages: tokens [B, any, W] of scene, ego and reasoning, as far as they are on."""
+        for norm, attention, tokens in zip(self.norms[:-1], self.attentions, stages, strict=True):
             candidates = candidates + attention(norm(candidates), tokens, tokens, need_weights=False)[0]
-        return candidates + self.ffn(self.norms[3](candidates))
+        return candidates + self.ffn(self.norms[-1](candidates))
 
 
 class TrajectoryPlanner(nn.Module):
     """Scores and refines all candidates of all commands in one batch; the gate chooses outside the network.
 
     The network answers with a correction of the anchor, whose last layer starts at zero: an untrained planner returns
-    its anchors exactly, whatever the noise.
+    its anchors exactly, whatever the noise. Parts that the configuration switches off do not exist, and what they would
+    have read is accepted and ignored.
+
+    Arguments of both ways to run it:
+        features: [B, Q, C]. positions_m: [B, Q, 3], metres, ego frame.
+        reasoning_tokens: T_r [B, R, D].
+        ego_state: [B, 3]: speed m/s, acceleration m/s2, yaw rate rad/s.
+        command: long [B], :class:`Command`.
+        generator: source of the randomness. None: torch's own.
     """
 
     def __init__(self, config: VLAConfig) -> None:
@@ -67,18 +88,23 @@ class TrajectoryPlanner(nn.Module):
         self.register_buffer('anchors', anchors)
         self.register_buffer('ego_scale', torch.tensor(EGO_STATE_SCALE), persistent=False)
         self.schedule = TruncatedSchedule(planner.steps, planner.noise_timestep, planner.step_window)
-        self.width = W
-        self.scene = nn.Linear(config.encoder.width, W)
-        self.scene_position = PositionEncoding(config.space, W)
-        self.scene_norm = nn.LayerNorm(W)
-        self.reasoning = nn.Sequential(nn.LayerNorm(config.language.width), nn.Linear(config.language.width, W))
-        self.ego = nn.Sequential(nn.Linear(3, W), nn.GELU(), nn.Linear(W, W))
-        self.command = nn.Embedding(len(Command), W)
+        self.config = planner
+        if planner.scene_fusion or not planner.llm_scoring:
+            self.scene = nn.Linear(config.encoder.width, W)
+            self.scene_position = PositionEncoding(config.space, W)
+            self.scene_norm = nn.LayerNorm(W)
+        if planner.llm_scoring:
+            self.reasoning = nn.Sequential(nn.LayerNorm(config.language.width), nn.Linear(config.language.width, W))
+        if planner.ego_fusion:
+            # as large as the tokens of scene and command: unnormalized it is a tenth of them and hardly learnt from
+            self.ego = nn.Sequential(nn.Linear(3, W), nn.GELU(), nn.Linear(W, W), nn.LayerNorm(W))
+            self.command = nn.Embedding(len(Command), W)
         self.anchor = nn.Sequential(nn.Linear(2 * STEPS, W), nn.GELU(), nn.Linear(W, W))
         self.scorer = nn.Sequential(nn.Linear(2 * W, W), nn.GELU(), nn.Linear(W, 1))
         self.trajectory = nn.Sequential(nn.Linear(2 * STEPS, W), nn.GELU(), nn.Linear(W, W))
         self.time = nn.Sequential(nn.Linear(W, W), nn.GELU(), nn.Linear(W, W))
-        self.layers = nn.ModuleList(StagedLayer(planner) for _ in range(planner.layers))
+        stages = planner.scene_fusion + planner.ego_fusion + planner.llm_scoring
+        self.layers = nn.ModuleList(StagedLayer(planner, stages) for _ in range(planner.layers))
         self.head_norm = nn.LayerNorm(W)
         self.head = nn.Linear(W, 2 * STEPS)
         nn.init.zeros_(self.head.weight)
@@ -93,48 +119,79 @@ class TrajectoryPlanner(nn.Module):
         command: Tensor,
         generator: torch.Generator | None = None,
     ) -> PlannerOutput:
-        """Plan.
+        """Plan: from noise about the anchors, in the configured number of steps.
 
-        Args:
-            features: [B, Q, C]. positions_m: [B, Q, 3], metres, ego frame.
-            reasoning_tokens: T_r [B, R, D].
-            ego_state: [B, 3]: speed m/s, acceleration m/s2, yaw rate rad/s.
-            command: long [B], :class:`Command`.
-            generator: source of the noise, which is drawn once and shared by the samples of a batch, so that a
-                sample's plan does not depend on the others'. None: torch's own.
+        The noise is drawn once and shared by the samples of a batch, so that a sample's plan does not depend on the
+        others'.
         """
-        B = features.shape[0]
-        scene = self.scene_norm(self.scene(features) + self.scene_position(positions_m))
-        ego = torch.stack([self.ego(ego_state / self.ego_scale), self.command(command)], dim=1)
-        stages = (scene, ego, self.reasoning(reasoning_tokens))
+        stages, read = self._read(features, positions_m, reasoning_tokens, ego_state, command)
         anchors_m = self.anchors.flatten(0, 1)  # [K, 6, 2]
-        scores = self.score_logits(reasoning_tokens).sigmoid()
-        noise_device = generator.device if generator is not None else anchors_m.device
-        noise = torch.randn(anchors_m.shape, generator=generator, device=noise_device).to(anchors_m)
-        sample = self.schedule.add_noise(normalize(anchors_m), noise).expand(B, -1, -1, -1)
-        waypoints_m = anchors_m.expand(B, -1, -1, -1)
+        device = anchors_m.device if generator is None else generator.device
+        noise = torch.randn(anchors_m.shape, generator=generator, device=device).to(anchors_m)
+        sample = self.schedule.add_noise(normalize(anchors_m), noise).expand(len(features), -1, -1, -1)
+        waypoints_m = anchors_m.expand_as(sample)
         for timestep in self.schedule.timesteps:
-            waypoints_m = self.denoise(sample, timestep, stages)
+            waypoints_m = self._denoise(sample.clamp(-1.0, 1.0), sample.new_tensor([timestep]), stages)
             sample = self.schedule.step(normalize(waypoints_m), timestep, sample)
         # the network's last answer, not the sample: the sample is clipped to the diffusion's range
-        return PlannerOutput(scores=scores, waypoints_ego_m=waypoints_m)
+        return PlannerOutput(scores=self._score_logits(read).sigmoid(), waypoints_ego_m=waypoints_m)
 
-    def score_logits(self, reasoning_tokens: Tensor) -> Tensor:
-        """Logits [B, K] of the anchors, from T_r [B, R, D] alone."""
-        read = self.reasoning(reasoning_tokens).mean(dim=1)  # [B, W]
+    def denoise_once(
+        self,
+        features: Tensor,
+        positions_m: Tensor,
+        reasoning_tokens: Tensor,
+        ego_state: Tensor,
+        command: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> DenoisingOutput:
+        """One step of training: each sample's anchors with noise of its own, at a timestep of its own."""
+        stages, read = self._read(features, positions_m, reasoning_tokens, ego_state, command)
+        anchors_m = self.anchors.flatten(0, 1).expand(len(features), -1, -1, -1)  # [B, K, 6, 2]
+        device = anchors_m.device if generator is None else generator.device
+        noise = torch.randn(anchors_m.shape, generator=generator, device=device).to(anchors_m)
+        timesteps = torch.randint(self.config.train_timesteps, (len(features),), generator=generator, device=device).to(
+            anchors_m.device
+        )
+        sample = self.schedule.training_sample(normalize(anchors_m), noise, timesteps)
+        return DenoisingOutput(self._score_logits(read), self._denoise(sample, timesteps, stages))
+
+    def _read(
+        self, features: Tensor, positions_m: Tensor, reasoning_tokens: Tensor, ego_state: Tensor, command: Tensor
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Tokens [B, any, W] of the decoder's stages, and what the scorer reads [B, W]."""
+        config, stages = self.config, []
+        if config.scene_fusion or not config.llm_scoring:
+            read = tokens = self.scene_norm(self.scene(features) + self.scene_position(positions_m))
+            if config.scene_fusion:
+                stages.append(tokens)
+        if config.ego_fusion:
+            stages.append(torch.stack([self.ego(ego_state / self.ego_scale), self.command(command)], dim=1))
+        if config.llm_scoring:
+            read = self.reasoning(reasoning_tokens)
+            stages.append(read)
+        return tuple(stages), read.mean(dim=1)
+
+    def _score_logits(self, read: Tensor) -> Tensor:
+        """Logits [B, K] of the anchors. They know neither the ego's motion nor the command."""
         anchors = self.anchor(normalize(self.anchors).flatten(0, 1).flatten(1))  # [K, W]
         B, K = read.shape[0], anchors.shape[0]
         pairs = torch.cat([read[:, None].expand(B, K, -1), anchors.expand(B, K, -1)], dim=-1)
         return self.scorer(pairs)[..., 0]
 
-    def denoise(self, sample: Tensor, timestep: int, stages: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Clean trajectories [B, K, 6, 2], metres, predicted from noisy normalized ones of the same shape."""
+    def _denoise(self, sample: Tensor, timesteps: Tensor, stages: tuple[Tensor, ...]) -> Tensor:
+        """Clean trajectories [B, K, 6, 2], metres.
+
+        Args:
+            sample: noisy normalized ones of the same shape, in -1..1.
+            timesteps: [B], or [1] for all.
+            stages: see :meth:`_read`.
+        """
         anchors_m = self.anchors.flatten(0, 1)
-        noisy_m = denormalize(sample.clamp(-1.0, 1.0))
         candidates = (
-            self.trajectory(normalize(noisy_m).flatten(2))
+            self.trajectory(sample.flatten(2))
             + self.anchor(normalize(anchors_m).flatten(1))
-            + self.time(_timestep_encoding(timestep, self.width, sample))
+            + self.time(_timestep_encoding(timesteps, self.config.width, sample))[:, None]
         )
         for layer in self.layers:
             candidates = layer(candidates, stages)
@@ -143,8 +200,8 @@ class TrajectoryPlanner(nn.Module):
         return anchors_m + correction_m
 
 
-def _timestep_encoding(timestep: int, width: int, like: Tensor) -> Tensor:
-    """Sines and cosines [width] of a timestep."""
+def _timestep_encoding(timesteps: Tensor, width: int, like: Tensor) -> Tensor:
+    """Sines and cosines [..., width] of timesteps [...]."""
     frequencies = torch.exp(-math.log(10000.0) * torch.arange(width // 2, device=like.device) / (width // 2))
-    phases = timestep * frequencies.to(like.dtype)
-    return torch.cat([phases.sin(), phases.cos()])
+    phases = timesteps[..., None].to(like.dtype) * frequencies.to(like.dtype)
+    return torch.cat([phases.sin(), phases.cos()], dim=-1)

@@ -169,11 +169,16 @@ class PlannerParameters(MotionParameters):
         0.05,
         600.0,
     )
+    check_occupancy: str = parameter(
+        'trained',
+        'hold plans against the occupancy and its forecast: trained (where weights are given), always, never',
+    )
     stop_on_invalid: bool = parameter(False, 'publish a braking trajectory, marked is_stop, for a refused plan')
 
     def __post_init__(self) -> None:
         super().__post_init__()
         choice('default_command', self.default_command, tuple(command.name.lower() for command in Command))
+        choice('check_occupancy', self.check_occupancy, ('trained', 'always', 'never'))
 
 
 def declare_parameters(node: Node, kind: type[P]) -> P:

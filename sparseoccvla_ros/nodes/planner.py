@@ -11,13 +11,20 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import Path
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
+from sensor_msgs.msg import PointCloud2
 from visualization_msgs.msg import MarkerArray
 
 from sparseoccvla_ros.model.vla import build_planner
-from sparseoccvla_ros.msg import DrivingCommand, OccupancyQueries, PlannedTrajectory, ReasoningTokens
+from sparseoccvla_ros.msg import (
+    DrivingCommand,
+    OccupancyForecast,
+    OccupancyQueries,
+    PlannedTrajectory,
+    ReasoningTokens,
+)
 from sparseoccvla_ros.nodes.base import ManagedNode, publish_if_heard, run_nodes
 from sparseoccvla_ros.nodes.conversions.basic import stamp_ns_from
-from sparseoccvla_ros.nodes.conversions.occupancy import reasoning_from, scene_from
+from sparseoccvla_ros.nodes.conversions.occupancy import forecast_from, occupancy_from, reasoning_from, scene_from
 from sparseoccvla_ros.nodes.conversions.planning import PlanContext, marker_message, path_message, plan_message
 from sparseoccvla_ros.nodes.ego_motion import EgoMotionInput
 from sparseoccvla_ros.nodes.handover import HandOver
@@ -26,9 +33,9 @@ from sparseoccvla_ros.nodes.parameters import PlannerParameters
 from sparseoccvla_ros.nodes.qos import LATCHED, RESULT
 from sparseoccvla_ros.nodes.worker import LatestWorker
 from sparseoccvla_ros.planning.vehicle import load_vehicle_limits
-from sparseoccvla_ros.runtime.pairing import ScenePair, ScenePairing
+from sparseoccvla_ros.runtime.pairing import CARRIED, SEPARATE, ScenePair, ScenePairing, ScenePart
 from sparseoccvla_ros.runtime.planning import Plan, PlannerInput, PlanningEngine
-from sparseoccvla_ros.runtime.scene import Command, EgoState, SceneQueries, SceneReasoning
+from sparseoccvla_ros.runtime.scene import Command, EgoState, SceneOccupancy, SceneQueries, SceneReasoning
 
 DEADLINE_CHECK_S = 0.1
 #: Failures of a scene that a newer scene or a shutdown makes meaningless: no trajectory is published for them.
@@ -36,7 +43,7 @@ SILENT_FAILURES = ('superseded', 'reset', 'stopped')
 
 
 class PlannerNode(ManagedNode):
-    """Pairs queries with reasoning tokens by stamp, plans on one worker, publishes one trajectory per scene.
+    """Brings the parts of a scene together by stamp, plans on one worker, publishes one trajectory per scene.
 
     A scene that cannot be planned for (no odometry, no reasoning within the deadline, a failed stage) gets an
     invalid trajectory that says why.
@@ -46,7 +53,7 @@ class PlannerNode(ManagedNode):
 
     def __init__(self, handover: HandOver | None = None, **node_arguments: Any) -> None:
         super().__init__('planner', PlannerParameters, handover, **node_arguments)
-        self._pairing = ScenePairing()
+        self._pairing = ScenePairing(SEPARATE if handover is None else CARRIED)
         self._command = (Command[self.parameters.default_command.upper()], 'default')
         self._last_plan: Plan | None = None
         self._plans = 0
@@ -67,6 +74,10 @@ class PlannerNode(ManagedNode):
         self._engine = PlanningEngine(
             model, limits, self._device, parameters.seed, stop_if_none=parameters.stop_on_invalid
         )
+        # An untrained encoder fills the whole space with noise, through which no plan goes.
+        self._checks_occupancy = parameters.check_occupancy == 'always' or (
+            parameters.check_occupancy == 'trained' and parameters.weights != ''
+        )
         self._trajectory = self.output(PlannedTrajectory, 'trajectory')
         self._path = self.output(Path, 'path')
         self._markers = self.output(MarkerArray, 'markers')
@@ -78,6 +89,8 @@ class PlannerNode(ManagedNode):
             self._subscriptions_made += [
                 self.create_subscription(OccupancyQueries, 'occupancy_queries', self._on_queries, RESULT),
                 self.create_subscription(ReasoningTokens, 'reasoning_tokens', self._on_tokens, RESULT),
+                self.create_subscription(PointCloud2, 'occupancy', self._on_occupancy, RESULT),
+                self.create_subscription(OccupancyForecast, 'forecast', self._on_forecast, RESULT),
             ]
         self._deadline_timer = self.create_steady_timer(DEADLINE_CHECK_S, self._check_deadlines)
         self._worker = LatestWorker('planner', self._plan, self._on_replaced, self._on_error)
@@ -108,9 +121,11 @@ class PlannerNode(ManagedNode):
         plan = self._last_plan
         problem = self.silence('scenes', 'occupancy_queries') or ('' if plan is None else '; '.join(plan.reasons))
         command, source = self._command
-        values = {'plans': self._plans, 'command': command.name, 'command_source': source}
+        checked = 'checked' if self._checks_occupancy else 'NOT checked'
+        values = {'plans': self._plans, 'occupancy': checked, 'command': command.name, 'command_source': source}
         if plan is not None:
             values |= {f'{name}_ms': f'{ms:.1f}' for name, ms in plan.stage_ms.items()}
+            values |= {f'gate {check.name}': check.text for check in plan.judged_checks}
         untrained = '' if self.parameters.weights else 'untrained'
         return [
             self.diagnostic('model', untrained, {'device': self.parameters.device}),
@@ -147,6 +162,24 @@ class PlannerNode(ManagedNode):
             return
         self._on_reasoning(reasoning)
 
+    def _on_occupancy(self, message: PointCloud2) -> None:
+        try:
+            part = SceneOccupancy(stamp_ns_from(message.header.stamp), occupancy_from(message))
+        except ValueError as error:
+            self.count('occupancy_malformed', str(error))
+            return
+        if self.active:
+            self._add(part)
+
+    def _on_forecast(self, message: OccupancyForecast) -> None:
+        try:
+            part = forecast_from(message)
+        except ValueError as error:
+            self.count('forecast_malformed', str(error))
+            return
+        if self.active:
+            self._add(part)
+
     def _on_scene(self, scene: SceneQueries) -> None:
         if self.active:
             self.heard('scenes')
@@ -156,9 +189,9 @@ class PlannerNode(ManagedNode):
         if self.active:
             self._add(reasoning)
 
-    def _add(self, half: SceneQueries | SceneReasoning) -> None:
+    def _add(self, part: ScenePart) -> None:
         """On whatever thread produced it; the worker may be gone by then."""
-        pair, worker = self._pairing.add(half, self.steady_s()), self._worker
+        pair, worker = self._pairing.add(part, self.steady_s()), self._worker
         if pair is not None and worker is not None:
             worker.put(pair)
 
@@ -170,9 +203,10 @@ class PlannerNode(ManagedNode):
             self._publish_invalid(stamp_ns, reason)
 
     def _check_deadlines(self) -> None:
-        for stamp_ns in self._pairing.take_overdue(self.steady_s(), self.parameters.deadline_s):
+        limit_s = self.parameters.deadline_s
+        for stamp_ns, missing in self._pairing.take_overdue(self.steady_s(), limit_s).items():
             self.count('deadline_missed')
-            self._publish_invalid(stamp_ns, f'deadline_missed: no reasoning within {self.parameters.deadline_s} s')
+            self._publish_invalid(stamp_ns, f'deadline_missed: no {", no ".join(missing)} within {limit_s} s')
 
     def _plan(self, pair: ScenePair) -> None:
         scene = pair.scene
@@ -187,6 +221,8 @@ class PlannerNode(ManagedNode):
                 reasoning=pair.reasoning.tokens,
                 ego=ego,
                 command=command[0],
+                occupancy=scene.occupancy if self._checks_occupancy else None,
+                forecast=pair.reasoning.forecast,
                 ego_missing=f'odometry: {self._ego_motion.poses.missing_reason(scene.stamp_ns)}',
             )
         )

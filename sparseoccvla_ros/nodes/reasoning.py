@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from sparseoccvla_ros.runtime.questions import Answer, PendingAnswer, Question, 
 from sparseoccvla_ros.runtime.reasoning import ReasoningEngine, SceneResult
 from sparseoccvla_ros.runtime.scene import SceneQueries
 from sparseoccvla_ros.srv import AskScene, DescribeModel, SetAdapter
+
+#: Packages that an answer depends on, beside ours.
+LIBRARIES = ('torch', 'transformers', 'peft')
 
 
 class ReasoningNode(ManagedNode):
@@ -226,7 +230,8 @@ class ReasoningNode(ManagedNode):
         return fill_answer(StreamAnswer.Result(), answer, self.clock.age_s(answer.scene_stamp_ns))
 
     def _on_describe(self, request: DescribeModel.Request, response: DescribeModel.Response) -> DescribeModel.Response:
-        response.package_version = __version__
+        libraries = ', '.join(f'{name} {metadata.version(name)}' for name in LIBRARIES)
+        response.package_version = f'{__version__} ({libraries})'
         response.weights = weights_text(self.parameters)
         engine = self._engine
         if engine is None:

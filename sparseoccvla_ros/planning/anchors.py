@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,9 +61,10 @@ def load_anchors(path: str | Path) -> Anchors:
     return Anchors(waypoints)
 
 
-def save_anchors(anchors: Anchors, path: Path) -> None:
-    """Write an anchor file, millimetres kept."""
-    content = {**_header(), 'waypoints': np.round(anchors.waypoints_ego_m, 3).tolist()}
+def save_anchors(anchors: Anchors, path: Path, source: Mapping[str, object] | None = None) -> None:
+    """Write an anchor file, millimetres kept; ``source`` tells what they were made from (JSON values)."""
+    told = {} if source is None else {'source': dict(source)}
+    content = {**_header(), **told, 'waypoints': np.round(anchors.waypoints_ego_m, 3).tolist()}
     path.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
 
 
@@ -77,8 +79,16 @@ def kinematic_fan() -> Anchors:
 def read_kmeans_anchors(path: Path) -> Anchors:
     """Read SparseDrive's ``kmeans_plan_6.npy`` form: [3, M, 6, 2] in LiDAR axes, x right and y forward, metres, the
     same order of commands.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no NumPy array, wrong shape, or not finite.
     """
     right_forward_m = np.load(path, allow_pickle=False).astype(np.float64)
+    if right_forward_m.ndim != 4 or right_forward_m.shape[-1] != 2:
+        raise ValueError(
+            f'{path}: anchors must be [{len(Command)}, modes, {STEPS}, 2], got {list(right_forward_m.shape)}'
+        )
     return Anchors(np.stack([right_forward_m[..., 1], -right_forward_m[..., 0]], axis=-1))
 
 

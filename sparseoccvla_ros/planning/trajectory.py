@@ -64,8 +64,9 @@ def steps_along(waypoints_ego_m: Array) -> tuple[Array, Array]:
 def trajectory_from_waypoints(waypoints_ego_m: Array, speed_mps: float, step_s: float = WAYPOINT_STEP_S) -> Trajectory:
     """Trajectory of N + 1 points through the ego and its N waypoints.
 
-    At a waypoint, heading and speed are the means of the steps before and after it, which is exact for constant
-    acceleration and for a constant turn; the last goes on as the steps before it changed.
+    At a waypoint, the speed is the mean of the steps before and after it, which is exact for constant acceleration; the
+    heading lies between their directions as the waypoint between their middles (:func:`headings_at`), which is exact
+    for a constant curvature. The last goes on as the steps before it changed.
 
     Args:
         waypoints_ego_m: [N, 2], ``step_s`` apart, the first ``step_s`` after the stamp. N >= 1.
@@ -83,7 +84,7 @@ def trajectory_from_waypoints(waypoints_ego_m: Array, speed_mps: float, step_s: 
     lengths_m, directions_rad = steps_along(waypoints_ego_m)
     step_speeds_mps = lengths_m / step_s
     speeds_mps = _at_nodes(step_speeds_mps, speed_mps)
-    heading_rad = _at_nodes(directions_rad, 0.0)
+    heading_rad = headings_at(lengths_m, directions_rad)
     times_s = np.arange(len(waypoints_ego_m) + 1) * step_s
     return Trajectory(
         times_s=times_s,
@@ -93,6 +94,19 @@ def trajectory_from_waypoints(waypoints_ego_m: Array, speed_mps: float, step_s: 
         accel_mps2=np.gradient(speeds_mps, times_s),
         yaw_rate_radps=np.gradient(heading_rad, times_s),
     )
+
+
+def headings_at(lengths_m: Array, directions_rad: Array) -> Array:
+    """Headings at the N + 1 nodes of N steps, the vehicle's own, 0, first.
+
+    A step's direction is the heading in the middle of its arc, so the heading at a node is found between the middles of
+    the steps before and after it.
+    """
+    sizes_m = np.maximum(np.abs(lengths_m), STANDSTILL_STEP_M)
+    before = sizes_m[1:] / (sizes_m[1:] + sizes_m[:-1])
+    inner = before * directions_rad[:-1] + (1.0 - before) * directions_rad[1:]
+    before_last = inner[-1] if len(inner) else 0.0
+    return np.concatenate([[0.0], inner, [2.0 * directions_rad[-1] - before_last]])
 
 
 def _at_nodes(of_steps: Array, first: float) -> Array:

@@ -34,7 +34,7 @@ class VehicleLimits:
     max_lateral_accel_mps2: float = 5.0
     #: Reciprocal of the smallest turning radius of the rear axle's middle.
     max_curvature_1pm: float = 0.23
-    max_jerk_mps3: float = 20.0
+    max_jerk_mps3: float = 12.0
     #: Deceleration of the stop trajectory.
     comfort_decel_mps2: float = 3.0
 

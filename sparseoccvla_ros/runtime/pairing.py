@@ -1,20 +1,25 @@
-"""Queries and reasoning of the same scene, brought together whatever order they arrive in."""
+"""Queries, reasoning and occupancy of the same scene, brought together whatever order they arrive in."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sparseoccvla_ros.runtime.scene import SceneQueries, SceneReasoning
+from sparseoccvla_ros.runtime.scene import SceneForecast, SceneOccupancy, SceneQueries, SceneReasoning
 
 #: Failures are told once; a part of the scene that arrives after it is recognised this many scenes long.
 REMEMBERED_FAILURES = 256
 
+ScenePart = SceneQueries | SceneReasoning | SceneOccupancy | SceneForecast
+#: In one process queries and reasoning carry the occupancy; through messages it comes by itself.
+CARRIED: tuple[type[ScenePart], ...] = (SceneQueries, SceneReasoning)
+SEPARATE: tuple[type[ScenePart], ...] = (SceneQueries, SceneReasoning, SceneOccupancy, SceneForecast)
+
 
 @dataclass(frozen=True)
 class ScenePair:
-    """A scene with its reasoning. ``arrival_s`` (steady clock) is when the first of the two came."""
+    """A scene with its reasoning, and its occupancy. ``arrival_s`` (steady clock) is when the first part came."""
 
     scene: SceneQueries
     reasoning: SceneReasoning
@@ -22,42 +27,56 @@ class ScenePair:
 
 
 class ScenePairing:
-    """Waits for both halves of a scene. Thread safe."""
+    """Waits for all parts of a scene. Thread safe.
 
-    def __init__(self) -> None:
+    Args:
+        parts: the types that make a scene whole.
+    """
+
+    def __init__(self, parts: tuple[type[ScenePart], ...] = CARRIED) -> None:
+        self._wanted = set(parts)
         self._lock = threading.Lock()
-        self._halves: dict[int, tuple[SceneQueries | SceneReasoning, float]] = {}
+        self._waiting: dict[int, tuple[dict[type, ScenePart], float]] = {}
         self._failed: deque[int] = deque(maxlen=REMEMBERED_FAILURES)
 
-    def add(self, half: SceneQueries | SceneReasoning, now_s: float) -> ScenePair | None:
-        """Take one half; the pair if the other was there. A half of a scene that has failed is dropped."""
+    def add(self, part: ScenePart, now_s: float) -> ScenePair | None:
+        """Take one part; the pair if it was the last. A part of a scene that has failed is dropped."""
         with self._lock:
-            if half.stamp_ns in self._failed:
+            if part.stamp_ns in self._failed:
                 return None
-            other, arrival_s = self._halves.pop(half.stamp_ns, (None, now_s))
-            if other is None or type(other) is type(half):
-                self._halves[half.stamp_ns] = (half, arrival_s)
+            parts, arrival_s = self._waiting.setdefault(part.stamp_ns, ({}, now_s))
+            parts[type(part)] = part
+            if parts.keys() != self._wanted:
                 return None
-        scene, reasoning = (half, other) if isinstance(half, SceneQueries) else (other, half)
+            del self._waiting[part.stamp_ns]
+        scene, reasoning = parts[SceneQueries], parts[SceneReasoning]
+        if SceneOccupancy in parts:
+            scene = replace(scene, occupancy=parts[SceneOccupancy].occupancy)
+        if SceneForecast in parts:
+            reasoning = replace(reasoning, forecast=parts[SceneForecast].forecast)
         return ScenePair(scene, reasoning, arrival_s)
 
     def fail(self, stamp_ns: int) -> None:
         """Forget a scene for good."""
         with self._lock:
-            self._halves.pop(stamp_ns, None)
+            self._waiting.pop(stamp_ns, None)
             self._failed.append(stamp_ns)
 
-    def take_overdue(self, now_s: float, limit_s: float) -> list[int]:
-        """Stamps of the scenes that have waited longer than ``limit_s``; each is forgotten for good."""
+    def take_overdue(self, now_s: float, limit_s: float) -> dict[int, tuple[str, ...]]:
+        """Scenes that have waited longer than ``limit_s``, by stamp, with the types they lack; forgotten for good."""
         with self._lock:
-            overdue = [stamp_ns for stamp_ns, (_, arrival_s) in self._halves.items() if now_s - arrival_s > limit_s]
+            overdue = {
+                stamp_ns: tuple(sorted(kind.__name__ for kind in self._wanted - parts.keys()))
+                for stamp_ns, (parts, arrival_s) in self._waiting.items()
+                if now_s - arrival_s > limit_s
+            }
             for stamp_ns in overdue:
-                del self._halves[stamp_ns]
+                del self._waiting[stamp_ns]
                 self._failed.append(stamp_ns)
         return overdue
 
     def clear(self) -> None:
         """Forget everything (clock jump): the same stamps may come again."""
         with self._lock:
-            self._halves.clear()
+            self._waiting.clear()
             self._failed.clear()

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from sparseoccvla_ros.model.planner import PlannerOutput, TrajectoryPlanner
-from sparseoccvla_ros.planning.gate import SafetyGate
+from sparseoccvla_ros.planning.gate import Check, SafetyGate
+from sparseoccvla_ros.planning.obstacles import Obstacles
 from sparseoccvla_ros.planning.trajectory import Trajectory, stop_trajectory, trajectory_from_waypoints
 from sparseoccvla_ros.planning.vehicle import VehicleLimits
-from sparseoccvla_ros.runtime.scene import Command, EgoState, OccupancyPoints
+from sparseoccvla_ros.runtime.scene import Command, EgoState, Forecast, OccupancyPoints
 from sparseoccvla_ros.runtime.timing import StageTimer
 
 # Spreads the bits of the seed, so that seed 1 at stamp s and seed 2 at stamp s - 1 do not share their noise.
@@ -24,7 +25,8 @@ class PlannerInput:
     """Everything that one plan is made from, of one stamp.
 
     ``features`` [Q, C], ``positions_ego`` [Q, 3] and ``reasoning`` [R, D] (T_r) are float32 tensors; ``ego`` is None
-    where odometry is missing, ``ego_missing`` then says why; ``occupancy`` None leaves the collision check out.
+    where odometry is missing, ``ego_missing`` then says why. ``occupancy`` None leaves the collision checks out;
+    ``forecast`` holds (seconds after the stamp, occupancy then), all in the ego frame at the stamp.
     """
 
     stamp_ns: int
@@ -34,12 +36,15 @@ class PlannerInput:
     ego: EgoState | None
     command: Command
     occupancy: OccupancyPoints | None = None
+    forecast: Forecast = ()
     ego_missing: str = 'odometry missing or too old'
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One refined anchor. ``trajectory`` is in the ego frame, None where it is not finite."""
+    """One refined anchor. ``trajectory`` is in the ego frame, None where it is not finite; ``checks`` are the gate's,
+    ``reasons`` what the failed ones say.
+    """
 
     command: Command
     mode: int
@@ -47,6 +52,7 @@ class Candidate:
     feasible: bool
     reasons: tuple[str, ...]
     trajectory: Trajectory | None
+    checks: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Plan:
 
     ``trajectory`` (ego frame at ``stamp_ns``) is the chosen candidate's where ``valid``; else None, or the stop
     trajectory where ``is_stop``. ``candidates`` are those of all commands, command by command and mode by mode;
-    ``chosen`` is an index into them, always of the given command.
+    ``chosen`` is an index into them, always of the given command. ``ranked`` are those of the command, the best first.
     """
 
     stamp_ns: int
@@ -63,9 +69,16 @@ class Plan:
     reasons: tuple[str, ...]
     chosen: int | None = None
     candidates: tuple[Candidate, ...] = ()
+    ranked: tuple[int, ...] = ()
     is_stop: bool = False
     trajectory: Trajectory | None = None
     stage_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def judged_checks(self) -> tuple[Check, ...]:
+        """The gate's checks of the chosen candidate; without one, of the best of the command; () if none was made."""
+        best = self.ranked[:1] if self.chosen is None else (self.chosen,)
+        return self.candidates[best[0]].checks if best else ()
 
 
 class PlanningEngine:
@@ -114,23 +127,28 @@ class PlanningEngine:
         if not np.isfinite(scores).all():
             return self._invalid(planner_input, ('planner network: scores are not finite',), (), timer)
         with timer.stage('gate'):
+            obstacles = None
+            if planner_input.occupancy is not None:
+                obstacles = self._gate.obstacles(planner_input.occupancy, planner_input.forecast)
             candidates = tuple(
-                self._candidate(planner_input, planner_input.ego, k, float(scores[k]), waypoints[k])
+                self._candidate(obstacles, planner_input.ego, k, float(scores[k]), waypoints[k])
                 for k in range(len(scores))
             )
         # Best score first; among equal scores the first mode, so that the order never depends on the sort.
         own = [k for k in range(len(candidates)) if candidates[k].command == planner_input.command]
-        ranked = sorted(own, key=lambda k: (-candidates[k].score, k))
+        ranked = tuple(sorted(own, key=lambda k: (-candidates[k].score, k)))
         chosen = next((k for k in ranked if candidates[k].feasible), None)
         if chosen is None:
             reasons = [f'mode {candidates[k].mode}: {"; ".join(candidates[k].reasons)}' for k in ranked]
-            return self._invalid(planner_input, ('no candidate passes the safety gate', *reasons), candidates, timer)
+            plan = self._invalid(planner_input, ('no candidate passes the safety gate', *reasons), candidates, timer)
+            return replace(plan, ranked=ranked)
         return Plan(
             stamp_ns=planner_input.stamp_ns,
             valid=True,
             reasons=(),
             chosen=chosen,
             candidates=candidates,
+            ranked=ranked,
             trajectory=candidates[chosen].trajectory,
             stage_ms=timer.stage_ms,
         )
@@ -150,10 +168,10 @@ class PlanningEngine:
             )
 
     def _candidate(
-        self, planner_input: PlannerInput, ego: EgoState, index: int, score: float, waypoints_ego_m: np.ndarray
+        self, obstacles: Obstacles | None, ego: EgoState, index: int, score: float, waypoints_ego_m: np.ndarray
     ) -> Candidate:
         command, mode = divmod(index, self._model.anchors.shape[1])
-        report = self._gate.check(waypoints_ego_m, ego.speed_mps, planner_input.occupancy)
+        report = self._gate.check_against(obstacles, waypoints_ego_m, ego.speed_mps)
         finite = bool(np.isfinite(waypoints_ego_m).all())
         return Candidate(
             command=Command(command),
@@ -162,6 +180,7 @@ class PlanningEngine:
             feasible=report.passed,
             reasons=report.reasons,
             trajectory=trajectory_from_waypoints(waypoints_ego_m, ego.speed_mps) if finite else None,
+            checks=report.checks,
         )
 
     def _invalid(

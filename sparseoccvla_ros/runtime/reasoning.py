@@ -21,7 +21,7 @@ from sparseoccvla_ros.runtime.finite import require_finite
 from sparseoccvla_ros.runtime.occupancy import scene_points
 from sparseoccvla_ros.runtime.prefix import PrefixCache, ScenePrefix
 from sparseoccvla_ros.runtime.questions import Answer, PendingAnswer, Question, QuestionLimits, QuestionRefused, checked
-from sparseoccvla_ros.runtime.scene import OccupancyPoints, SceneQueries, SceneReasoning
+from sparseoccvla_ros.runtime.scene import Forecast, SceneQueries, SceneReasoning
 from sparseoccvla_ros.runtime.scheduler import Scheduler
 from sparseoccvla_ros.runtime.timing import StageTimer
 
@@ -31,14 +31,17 @@ class SceneResult:
     """What became of a submitted scene. Exactly one result comes for each.
 
     ``failure`` is '' if all went well; else 'superseded' (a newer scene came before this one was begun), 'reset',
-    'stopped', or the name and text of an error, and then ``reasoning`` is None and ``forecast`` empty. ``forecast``
-    holds (horizon in seconds after the stamp, occupancy in the scene's ego frame).
+    'stopped', or the name and text of an error, and then ``reasoning`` is None.
     """
 
     stamp_ns: int
     reasoning: SceneReasoning | None = None
-    forecast: tuple[tuple[float, OccupancyPoints], ...] = ()
     failure: str = ''
+
+    @property
+    def forecast(self) -> Forecast:
+        """Empty where there is no reasoning."""
+        return () if self.reasoning is None else self.reasoning.forecast
 
 
 SceneCallback = Callable[[SceneResult], None]
@@ -225,8 +228,9 @@ class ReasoningEngine:
             prefix_tokens=prefix.length,
             prompt_tokens=len(self._planning_tokens),
             stage_ms=timer.stage_ms,
+            forecast=forecast,
         )
-        return SceneResult(queries.stamp_ns, reasoning, forecast)
+        return SceneResult(queries.stamp_ns, reasoning)
 
     def _batch_of_one(self, queries: SceneQueries) -> tuple[torch.Tensor, torch.Tensor]:
         return queries.features.to(self._device)[None], queries.positions_ego.to(self._device)[None]
@@ -249,9 +253,7 @@ class ReasoningEngine:
             with torch.inference_mode():
                 self._scenes.put(self._prefill(self._newest)[0], epoch)
 
-    def _forecast(
-        self, hidden: torch.Tensor, features: torch.Tensor, positions_m: torch.Tensor
-    ) -> tuple[tuple[float, OccupancyPoints], ...]:
+    def _forecast(self, hidden: torch.Tensor, features: torch.Tensor, positions_m: torch.Tensor) -> Forecast:
         horizons = self._model.forecast(hidden, features, positions_m)
         for points_m, logits in horizons:
             require_finite('forecaster', points_m, logits)

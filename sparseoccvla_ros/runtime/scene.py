@@ -28,13 +28,17 @@ class OccupancyPoints:
     scores: np.ndarray
 
 
+#: (seconds after the stamp, occupancy then) in rising order, all in the ego frame at the stamp.
+Forecast = tuple[tuple[float, OccupancyPoints], ...]
+
+
 @dataclass(frozen=True)
 class SceneQueries:
     """Perception's result for one scene: the only bridge from the cameras to language and planning.
 
     ``features`` [Q, C] and ``positions_ego`` [Q, 3] (mean point of each query, metres, ego frame at ``stamp_ns``)
     and ``scores`` [Q] are float32 tensors on the stage's device. ``occupancy`` is None where the queries came
-    through a ROS message. ``stage_ms`` holds the durations of perception's stages.
+    through a ROS message, which does not carry it. ``stage_ms`` holds the durations of perception's stages.
     """
 
     stamp_ns: int
@@ -50,13 +54,32 @@ class SceneQueries:
 
 @dataclass(frozen=True)
 class SceneReasoning:
-    """Reasoning's result for one scene: T_r, float32 [R, D], the planner's reading of the planning prompt."""
+    """Reasoning's result for one scene: T_r, float32 [R, D], the planner's reading of the planning prompt, and the
+    forecast, empty where the tokens came through a ROS message, which does not carry it.
+    """
 
     stamp_ns: int
     tokens: torch.Tensor
     prefix_tokens: int
     prompt_tokens: int
     stage_ms: dict[str, float] = field(default_factory=dict)
+    forecast: Forecast = ()
+
+
+@dataclass(frozen=True)
+class SceneOccupancy:
+    """The occupancy of one scene, where it comes apart from the queries."""
+
+    stamp_ns: int
+    occupancy: OccupancyPoints
+
+
+@dataclass(frozen=True)
+class SceneForecast:
+    """The forecast of one scene, where it comes apart from the reasoning tokens."""
+
+    stamp_ns: int
+    forecast: Forecast
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from sparseoccvla_ros.cli.main import app
-from sparseoccvla_ros.evaluation import encoder_cost, language_cost, loss_cost
+from sparseoccvla_ros.evaluation import encoder_cost, language_cost, loss_cost, planner_cost
 from sparseoccvla_ros.evaluation.encoder_cost import Cell
 from sparseoccvla_ros.evaluation.language_cost import LanguageCost
+from sparseoccvla_ros.evaluation.planner_cost import StepsCost
 
 
 def call(*arguments):
@@ -88,3 +89,24 @@ def test_language_of_an_unknown_size_is_refused_in_one_line():
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
     assert line == "error: size is 'huge'; expected tiny or middle"
+
+
+def test_planner_prints_a_row_of_each_number_of_steps_and_writes_json(monkeypatch, tmp_path):
+    def measure(steps, *, model, repeats, threads):
+        assert (model, repeats, threads) == ('tiny', 3, 1)
+        return [StepsCost(number, 2.0 + number, 9.0) for number in steps]
+
+    monkeypatch.setattr(planner_cost, 'measure', measure)
+    figures = tmp_path / 'figures.json'
+    result = call('planner', '--repeats', '3', '--threads', '1', '--json', str(figures))
+    assert result.exit_code == 0, result.output
+    assert '| 1 | 3.0 | 9.0 | 1.00 |\n| 2 | 4.0 | 9.0 | 1.33 |\n| 4 | 6.0 | 9.0 | 2.00 |\n| 8 | ' in result.stdout
+    assert [cost['steps'] for cost in json.loads(figures.read_text())] == [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [(['--steps', '21'], 'step_window'), (['--model', 'big'], "'big'")])
+def test_planner_refuses_what_cannot_be_in_one_line(arguments, message):
+    result = call('planner', *arguments)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert message in line

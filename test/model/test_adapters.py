@@ -77,7 +77,11 @@ def test_a_model_with_its_own_adapter_goes_back_to_that(tmp_path):
     assert torch.equal(logits(switch_adapter(switched, '', None)), before)
 
 
-@pytest.mark.parametrize('overrides', [{'language.width': 128}, {'language.layers': 3}], ids=['width', 'layers'])
+@pytest.mark.parametrize(
+    'overrides',
+    [{'language.width': 128}, {'language.layers': 3}, {'language.layers': 1}],
+    ids=['width', 'more layers', 'fewer layers'],
+)
 def test_an_adapter_of_another_model_is_refused_and_nothing_has_changed(tmp_path, overrides):
     save_adapter(tmp_path / 'other', **overrides)
     llm = small_llm()

@@ -120,6 +120,14 @@ def test_precision_may_differ(saved, small):
     assert loaded.causal_lm.lm_head.weight.dtype == torch.bfloat16
 
 
+def test_the_planner_may_take_another_number_of_steps_but_must_read_the_same(saved, small):
+    changed = dataclasses.replace(small.planner, steps=4, min_diversity=0.5)
+    loaded = build_planner(dataclasses.replace(small, planner=changed), weights=saved)
+    assert len(loaded.schedule.timesteps) == 4
+    other = dataclasses.replace(small, planner=dataclasses.replace(small.planner, ego_fusion=False))
+    refused_untouched(saved, other, r'planner\.ego_fusion: expected False, found True')
+
+
 def test_missing_unexpected_and_misshapen_names_are_listed(saved, small):
     def change(tensors):
         del tensors['planner.scorer.0.weight']

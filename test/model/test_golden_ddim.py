@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sparseoccvla_ros.model.diffusion import TruncatedSchedule, denormalize, normalize
+from sparseoccvla_ros.model.config import PlannerConfig
+from sparseoccvla_ros.model.diffusion import TruncatedSchedule, normalize
 
 pytestmark = pytest.mark.golden
 ATOL = 1e-5
@@ -50,11 +51,30 @@ def test_normalization_of_positions(golden):
     close(normalize(golden['navsim/anchors']), golden['navsim/anchors_normalised'])
     for step in range(2):
         close(normalize(golden[f'navsim/step{step}_x0']), golden[f'navsim/step{step}_x0_normalised'])
-        decoder_input = denormalize(golden[f'navsim/step{step}_sample_in'].clamp(-1.0, 1.0))
-        # metres: the tolerance is of normalized units, half a range of which is 28 m
-        torch.testing.assert_close(
-            decoder_input, golden[f'navsim/step{step}_decoder_input_denormalised'], rtol=0, atol=28 * ATOL
-        )
+        # the reference hands metres to its network, we the clamped sample itself
+        decoder_input_m = golden[f'navsim/step{step}_decoder_input_denormalised']
+        close(normalize(decoder_input_m), golden[f'navsim/step{step}_sample_in'].clamp(-1.0, 1.0))
+
+
+def displacements_right_forward_normalized(metres: torch.Tensor) -> torch.Tensor:
+    """Of the nuScenes variant, within its range."""
+    return torch.stack([metres[..., 0] / 3.0, 2.0 * (metres[..., 1] + 0.5) / 8.1 - 1.0], dim=-1)
+
+
+@pytest.mark.parametrize(
+    ('variant', 'normalized'), [('navsim', normalize), ('nuscenes', displacements_right_forward_normalized)]
+)
+def test_noise_of_training(golden, settings, variant, normalized):
+    """Each sample has the noise of its own timestep, and is clamped."""
+    schedule = schedule_of(settings, variant)
+    anchors, noise = golden[f'{variant}/anchors_normalised'], golden[f'{variant}/train_noise']
+    sample = schedule.training_sample(anchors, noise, golden[f'{variant}/train_timesteps'])
+    close(sample, normalized(golden[f'{variant}/train_noisy_clamped_denormalised']))
+
+
+def test_training_timesteps_are_drawn_from_the_published_range(settings):
+    low, end = settings['navsim']['train_timestep_range']
+    assert (low, end) == (0, PlannerConfig().train_timesteps)
 
 
 def test_single_steps(golden, settings):

@@ -196,8 +196,6 @@ def test_vicuna_template_renders_with_the_configured_text():
     render = load_tokenizer('weights/tiny/tokenizer').apply_chat_template
     turns = [{'role': 'user', 'content': 'Hi'}, {'role': 'assistant', 'content': 'Hello'}]
     turns.append({'role': 'user', 'content': 'Go?'})
-    assert (
-        render(turns, chat_template=template, tokenize=False) == ' USER: Hi ASSISTANT: Hello</s> USER: Go? ASSISTANT:'
-    )
+    assert render(turns, chat_template=template, tokenize=False) == 'USER: Hi ASSISTANT: Hello</s>USER: Go? ASSISTANT:'
     system = [{'role': 'system', 'content': 'Be short.'}]
     assert render(system, chat_template=template, tokenize=False) == '<s>Be short.'

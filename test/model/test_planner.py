@@ -1,5 +1,7 @@
 """Scores and refined candidates."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -15,7 +17,12 @@ def untrained(small):
 @pytest.fixture(scope='module')
 def planner(small):
     """With a head that answers: at its initial zero all inputs would give the anchors."""
-    planner = build_planner(small, weights=None, seed=0)
+    return answering(small)
+
+
+def answering(config, **changes):
+    config = dataclasses.replace(config, planner=dataclasses.replace(config.planner, **changes))
+    planner = build_planner(config, weights=None, seed=0)
     planner.head.weight.data = 0.2 * torch.randn(planner.head.weight.shape, generator=torch.Generator().manual_seed(1))
     return planner
 
@@ -59,14 +66,55 @@ def test_batch_equals_singles(planner):
         torch.testing.assert_close(alone.scores[0], both.scores[b], rtol=0, atol=1e-5)
 
 
+def changed(name: str) -> torch.Tensor:
+    """Another value of an input."""
+    value = inputs()[name]
+    if name in ('features', 'reasoning_tokens'):  # a shift alone is taken out by the layer norms
+        return value.flip(-1)
+    return (value + 1) % 3 if name == 'command' else value + 1.0
+
+
+def differences(planner, name: str) -> tuple[float, float]:
+    """Largest change of scores and waypoints [m] when one input is another."""
+    before, after = plan(planner), plan(planner, **{name: changed(name)})
+    scores = (before.scores - after.scores).abs().max().item()
+    return scores, (before.waypoints_ego_m - after.waypoints_ego_m).abs().max().item()
+
+
 @pytest.mark.parametrize('name', ['features', 'positions_m', 'reasoning_tokens', 'ego_state', 'command'])
 def test_every_input_counts(planner, name):
-    value = inputs()[name]
-    change = (value + 1) % 3 if name == 'command' else value + 1.0
-    if name in ('features', 'reasoning_tokens'):  # a shift alone is taken out by the layer norms
-        change = value.flip(-1)
-    difference = (plan(planner).waypoints_ego_m - plan(planner, **{name: change}).waypoints_ego_m).abs()
-    assert difference.max() > 1e-3
+    assert differences(planner, name)[1] > 1e-3
+
+
+@pytest.mark.parametrize(
+    ('switch', 'unread', 'scores_read'),
+    [
+        ('llm_scoring', ['reasoning_tokens'], ['features', 'positions_m']),
+        ('scene_fusion', ['features', 'positions_m'], ['reasoning_tokens']),
+        ('ego_fusion', ['ego_state', 'command'], ['reasoning_tokens']),
+    ],
+)
+def test_what_is_switched_off_is_not_read(small, switch, unread, scores_read):
+    planner = answering(small, **{switch: False})
+    for name in inputs():
+        scores, waypoints_m = differences(planner, name)
+        assert (waypoints_m == 0.0) if name in unread else (waypoints_m > 1e-3), name
+        assert (scores > 1e-4) if name in scores_read else (scores == 0.0), name
+
+
+def test_all_switched_off_scores_by_the_scene_and_refines_blindly(small):
+    planner = answering(small, llm_scoring=False, scene_fusion=False, ego_fusion=False)
+    for name in inputs():
+        scores, waypoints_m = differences(planner, name)
+        assert waypoints_m == 0.0
+        assert (scores > 1e-4) == (name in ('features', 'positions_m')), name
+
+
+@pytest.mark.parametrize('switch', ['llm_scoring', 'scene_fusion', 'ego_fusion'])
+def test_nothing_is_built_that_is_not_read(small, planner, switch):
+    without = answering(small, **{switch: False})
+    assert set(without.state_dict()) < set(planner.state_dict())
+    gradients_reach_every_parameter(without)
 
 
 def test_order_of_queries_does_not_matter(planner):
@@ -89,9 +137,75 @@ def test_answer_is_not_clipped_to_the_range_of_the_diffusion(planner):
     planner.anchors.copy_(anchors)
 
 
-def test_gradients_reach_every_parameter(planner):
+def gradients_reach_every_parameter(planner):
     output = planner(**inputs(), generator=torch.Generator().manual_seed(0))
     (output.scores.sum() + output.waypoints_ego_m.square().sum()).backward()
     without = [name for name, p in planner.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
     planner.zero_grad()
+
+
+def test_gradients_reach_every_parameter(planner):
+    gradients_reach_every_parameter(planner)
+
+
+@pytest.mark.parametrize('steps', [1, 2, 4, 8])
+def test_each_number_of_steps_is_repeatable_and_another_plan(small, planner, steps):
+    """The same weights: checkpoints of one number of steps have the parameters of any other."""
+    other = answering(small, steps=steps)
+    assert len(other.schedule.timesteps) == steps
+    assert torch.equal(plan(other).waypoints_ego_m, plan(other).waypoints_ego_m)
+    assert torch.equal(plan(other).scores, plan(planner).scores)
+    assert torch.equal(plan(other).waypoints_ego_m, plan(planner).waypoints_ego_m) == (steps == 2)
+
+
+def denoised(planner, seed=0):
+    with torch.no_grad():
+        return planner.denoise_once(**inputs(), generator=torch.Generator().manual_seed(seed))
+
+
+def test_training_sees_the_scores_of_inference_and_noise_of_its_own(planner):
+    output, again, other = denoised(planner), denoised(planner), denoised(planner, 1)
+    assert torch.equal(output.waypoints_ego_m, again.waypoints_ego_m)
+    assert (output.waypoints_ego_m - other.waypoints_ego_m).abs().max() > 1e-3
+    torch.testing.assert_close(output.score_logits.sigmoid(), plan(planner).scores)
+
+
+def test_training_draws_a_timestep_for_each_sample(planner, monkeypatch):
+    """From 0 to the configured end; noise belongs to it, and the network is told the same."""
+    drawn, told = [], []
+    noisy, denoise = planner.schedule.training_sample, planner._denoise
+
+    def training_sample(normalized, noise, timesteps):
+        drawn.append(timesteps)
+        return noisy(normalized, noise, timesteps)
+
+    def told_denoise(sample, timesteps, stages):
+        told.append(timesteps)
+        return denoise(sample, timesteps, stages)
+
+    monkeypatch.setattr(planner.schedule, 'training_sample', training_sample)
+    monkeypatch.setattr(planner, '_denoise', told_denoise)
+    for seed in range(300):
+        denoised(planner, seed)
+    assert torch.cat(drawn).unique().tolist() == list(range(50))
+    assert torch.equal(torch.stack(told), torch.stack(drawn))
+
+
+def test_the_network_is_told_each_samples_timestep(planner):
+    """Two samples that differ in nothing but their timestep get different answers, and alone the same as together."""
+    stages, _ = planner._read(**{name: value[:1].repeat_interleave(2, 0) for name, value in inputs().items()})
+    sample = torch.zeros(2, 18, 6, 2)
+    with torch.no_grad():
+        both = planner._denoise(sample, torch.tensor([0, 40]), stages)
+        alone = planner._denoise(sample[:1], torch.tensor([40]), tuple(tokens[:1] for tokens in stages))
+    assert (both[0] - both[1]).abs().max() > 1e-3
+    torch.testing.assert_close(both[1], alone[0], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'), [('train_timesteps', 0), ('train_timesteps', 1001), ('min_diversity', -0.1), ('steps', 21)]
+)
+def test_impossible_settings_are_refused(small, key, value):
+    with pytest.raises(ValueError, match=str(value)):
+        dataclasses.replace(small.planner, **{key: value})

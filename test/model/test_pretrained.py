@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM, ResNetForImageClassification
 
+from sparseoccvla_ros.model.answer_batch import AnswerBatch
 from sparseoccvla_ros.model.backbone import resnet_config
 from sparseoccvla_ros.model.checkpoint import save_checkpoint
-from sparseoccvla_ros.model.config import LanguageConfig
+from sparseoccvla_ros.model.config import LanguageConfig, RopeScaling
 from sparseoccvla_ros.model.language import llama_config
 from sparseoccvla_ros.model.quantization import quantization_config
 from sparseoccvla_ros.model.vla import build_language, build_perception
@@ -101,6 +102,57 @@ def test_weights_without_a_place_are_refused(llama):
     save_file(tensors, folder / 'model.safetensors', metadata={'format': 'pt'})
     with pytest.raises(ValueError, match=r'weights without a place: model\.layers\.0\.self_attn\.q_proj\.bias'):
         build_language(named, weights=None)
+
+
+#: Members of the family that differ in more than sizes.
+FAMILY = {
+    'grouped keys (Llama 3)': {'key_value_heads': 2, 'rope_theta': 500000.0},
+    'stretched positions (Llama 3.1)': {'rope_scaling': RopeScaling('llama3', 8.0, original_context=64)},
+    'stretched positions (Vicuna 16k)': {'rope_scaling': RopeScaling('linear', 4.0)},
+    'tied embeddings (Llama 3.2, SmolLM)': {'tied_embeddings': True, 'key_value_heads': 1},
+    'wide heads': {'head_width': 32},
+}
+
+
+@pytest.mark.parametrize('changes', FAMILY.values(), ids=FAMILY)
+@torch.no_grad()
+def test_members_of_the_family_from_a_folder_and_from_a_checkpoint(small, tmp_path, changes):
+    """The same outputs each time: from transformers, behind our wrapper, saved by us and loaded again, in a batch."""
+    changed = with_language(small, **changes)
+    llm = LlamaForCausalLM(llama_config(changed.language)).eval()
+    llm.save_pretrained(tmp_path / 'pretrained')
+    named = with_language(changed, pretrained=str(tmp_path / 'pretrained'))
+    language = build_language(named, weights=None)
+    save_checkpoint(tmp_path / 'saved', {'language': language}, named)
+    again = build_language(named, weights=tmp_path / 'saved')
+    embeddings = torch.randn(1, 100, small.language.width, generator=torch.Generator().manual_seed(0))
+    expected = llm.model(inputs_embeds=embeddings).last_hidden_state
+    for built in (language, again):
+        torch.testing.assert_close(built.forward_embeddings(embeddings, None)[0], expected, rtol=0, atol=1e-6)
+        _, prefix = built.forward_embeddings(embeddings[:, :80], None)
+        _, read = built.forward_embeddings(embeddings[:, 80:90], prefix)
+        batch = AnswerBatch(built)
+        member = batch.add(prefix, read, 4)
+        token = built.embed_text(torch.tensor([[5]]))
+        whole = llm.model(inputs_embeds=torch.cat([embeddings[:, :90], token], dim=1)).last_hidden_state
+        torch.testing.assert_close(batch.step({member: 5})[member], whole[0, -1], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'reason'),
+    [
+        ({'rope_theta': 500000.0}, 'rope_parameters: configured .*10000.0.*, found .*500000.0'),
+        ({'rope_scaling': RopeScaling('linear', 4.0)}, 'rope_parameters: configured .*default.*, found .*linear'),
+        ({'tied_embeddings': True}, 'tie_word_embeddings: configured False, found True'),
+        ({'head_width': 32}, 'head_dim: configured 16, found 32'),
+    ],
+    ids=['positions', 'stretched positions', 'tied', 'heads'],
+)
+def test_what_a_checkpoint_would_not_give_back_is_refused(small, tmp_path, changes, reason):
+    """Loaded with the folder's own numbers it would run, and be another model once it is saved and loaded."""
+    LlamaForCausalLM(llama_config(with_language(small, **changes).language)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f'is another model: {reason}'):
+        build_language(with_language(small, pretrained=str(tmp_path)), weights=None)
 
 
 def test_quantization_needs_a_pretrained_model():

@@ -86,8 +86,9 @@ def test_one_process_and_three_agree_scene_by_scene_on_a_world_bag(tmp_path):
         assert all(answer['success'] and answer['scene_stamp_ns'] for answer in summary['answers'])
     statuses = [value for (topic, _), value in sorted(found.items()) if topic == '/scene_status']
     assert [status['temporal'] for status in statuses] == [False] + [True] * (SCENES - 1)
-    ends = {tuple(value['points'][-1]['pose']['position'].values())
-            for (topic, _), value in found.items() if topic == '/trajectory' and value['valid']}  # fmt: skip
+    # of the candidates: an untrained planner gives the anchors, and the gate passes them at few speeds
+    ends = {tuple(value['candidates'][0]['points'][-1]['pose']['position'].values())
+            for (topic, _), value in found.items() if topic == '/trajectory' and value['candidates']}  # fmt: skip
     assert len(ends) > SCENES / 2, 'the trajectories are not all alike'
 
 

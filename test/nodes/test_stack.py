@@ -46,7 +46,7 @@ def queries_built(monkeypatch):
 
 
 def test_the_planner_gets_perceptions_own_tensors_and_no_message_is_built(start_stack, plan_inputs, queries_built):
-    stack = start_stack()
+    stack = start_stack(planner={'check_occupancy': 'always'})
     produced, reasoned = [], []
     stack.handover.scene_consumers.append(produced.append)
     stack.handover.reasoning_consumers.append(reasoned.append)
@@ -59,7 +59,28 @@ def test_the_planner_gets_perceptions_own_tensors_and_no_message_is_built(start_
         assert planner_input.features.data_ptr() == scene.features.data_ptr()
         assert planner_input.positions_ego is scene.positions_ego
         assert planner_input.reasoning is reasoning.tokens
+        assert planner_input.occupancy is scene.occupancy is not None
+        assert planner_input.forecast is reasoning.forecast
+        assert [horizon_s for horizon_s, _ in planner_input.forecast] == [1.0, 2.0, 3.0]
     assert queries_built == []
+    # every check of the gate is in the diagnostics, with value and limit
+    status = next(entry for entry in stack.nodes['planner'].status() if entry.name.endswith('trajectory'))
+    told = {entry.key: entry.value for entry in status.values}
+    assert told['gate speed'].endswith(' of 30.9 m/s')
+    assert told['gate collision with the forecast occupancy'].endswith(' of 0 voxels')
+
+
+@pytest.mark.parametrize('choice', ['trained', 'never'])
+def test_noise_of_an_untrained_encoder_is_no_obstacle_and_this_is_told(start_stack, plan_inputs, choice):
+    stack = start_stack(planner={'check_occupancy': choice})
+    stack.rig.calibrate()
+    for number in range(3):
+        stack.rig.run_cycle(number)
+    assert [planner_input.occupancy for planner_input in plan_inputs] == [None] * 3
+    status = next(entry for entry in stack.nodes['planner'].status() if entry.name.endswith('trajectory'))
+    told = {entry.key: entry.value for entry in status.values}
+    assert told['occupancy'] == 'NOT checked'
+    assert not any(key.startswith('gate collision') for key in told)
 
 
 def test_queries_are_published_as_soon_as_somebody_outside_listens(start_stack, queries_built):

@@ -3,8 +3,14 @@ import itertools
 import pytest
 import torch
 
-from sparseoccvla_ros.runtime.pairing import ScenePairing
-from sparseoccvla_ros.runtime.scene import SceneQueries, SceneReasoning
+from sparseoccvla_ros.runtime.pairing import SEPARATE, ScenePairing
+from sparseoccvla_ros.runtime.scene import (
+    OccupancyPoints,
+    SceneForecast,
+    SceneOccupancy,
+    SceneQueries,
+    SceneReasoning,
+)
 
 
 def queries(stamp_ns):
@@ -33,18 +39,18 @@ def test_the_wait_counts_from_the_first_half():
 def test_an_overdue_scene_is_given_up_once_and_for_good():
     pairing = ScenePairing()
     pairing.add(queries(1), 0.0)
-    assert pairing.take_overdue(1.9, 2.0) == []
-    assert pairing.take_overdue(2.1, 2.0) == [1]
-    assert pairing.take_overdue(9.9, 2.0) == []
+    assert pairing.take_overdue(1.9, 2.0) == {}
+    assert pairing.take_overdue(2.1, 2.0) == {1: ('SceneReasoning',)}
+    assert pairing.take_overdue(9.9, 2.0) == {}
     assert pairing.add(reasoning(1), 10.0) is None
-    assert pairing.take_overdue(99.0, 2.0) == []
+    assert pairing.take_overdue(99.0, 2.0) == {}
 
 
 def test_a_failure_ends_a_scene_whichever_half_came():
     pairing = ScenePairing()
     pairing.fail(1)
     assert pairing.add(queries(1), 0.0) is None
-    assert pairing.take_overdue(99.0, 2.0) == []
+    assert pairing.take_overdue(99.0, 2.0) == {}
 
 
 def test_after_a_clock_jump_old_stamps_count_again():
@@ -53,3 +59,27 @@ def test_after_a_clock_jump_old_stamps_count_again():
     pairing.clear()
     pairing.add(queries(1), 0.0)
     assert pairing.add(reasoning(1), 0.0) is not None
+
+
+def points(count):
+    return OccupancyPoints(torch.zeros(count, 3).numpy(), torch.zeros(count).byte().numpy(), torch.ones(count).numpy())
+
+
+@pytest.mark.parametrize('order', list(itertools.permutations(range(4))))
+def test_occupancy_that_comes_by_itself_is_waited_for_and_joined(order):
+    now, later = points(2), ((1.0, points(3)),)
+    parts = [queries(1), reasoning(1), SceneOccupancy(1, now), SceneForecast(1, later)]
+    pairing = ScenePairing(SEPARATE)
+    made = [pairing.add(parts[i], float(k)) for k, i in enumerate(order)]
+    assert made[:3] == [None, None, None]
+    assert made[3].arrival_s == 0.0
+    assert made[3].scene.occupancy is now
+    assert made[3].reasoning.forecast is later
+    assert made[3].scene.features is parts[0].features
+
+
+def test_the_missing_part_is_named():
+    pairing = ScenePairing(SEPARATE)
+    pairing.add(queries(1), 0.0)
+    pairing.add(SceneForecast(1, ()), 0.0)
+    assert pairing.take_overdue(9.0, 2.0) == {1: ('SceneOccupancy', 'SceneReasoning')}

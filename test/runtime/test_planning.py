@@ -118,6 +118,42 @@ def test_occupancy_refuses(told, cpu):
     assert 'collision' in plan.reasons[1]
 
 
+def test_forecast_refuses_and_lets_pass(told, cpu):
+    """A car ahead that drives away does not block; one that will be in the way does."""
+
+    def car(x_m):
+        return OccupancyPoints(np.array([[x_m, 0.0, 1.0]], np.float32), np.array([4], np.uint8), np.ones(1, np.float32))
+
+    engine = PlanningEngine(told, LIMITS, cpu)
+    away = tuple((t, car(10.0 + 7.0 * t)) for t in (1.0, 2.0, 3.0))
+    assert engine.plan(planner_input(occupancy=car(10.0), forecast=away)).valid
+    assert not engine.plan(planner_input(occupancy=car(10.0))).valid
+    stays = tuple((t, car(12.0)) for t in (1.0, 2.0, 3.0))
+    plan = engine.plan(planner_input(occupancy=car(30.0), forecast=stays))
+    assert not plan.valid
+    assert 'collision with the forecast occupancy' in plan.reasons[1]
+
+
+def test_every_check_is_told_with_value_and_limit(told, cpu):
+    told.waypoints[5] = line(15.0)
+    plan = PlanningEngine(told, LIMITS, cpu).plan(planner_input())
+    assert plan.ranked == (5, 4)
+    speed = {check.name: check for check in plan.candidates[5].checks}['speed']
+    assert (speed.value, speed.limit, speed.unit, speed.passed) == (
+        pytest.approx(15.0),
+        pytest.approx(30.9),
+        'm/s',
+        True,
+    )
+    failed = [check.reason for check in plan.candidates[5].checks if not check.passed]
+    assert tuple(failed) == plan.candidates[5].reasons
+    assert plan.judged_checks == plan.candidates[4].checks  # of the chosen
+    told.waypoints[4] = line(16.0)
+    plan = PlanningEngine(told, LIMITS, cpu).plan(planner_input())
+    assert plan.judged_checks == plan.candidates[5].checks  # none passes: of the best
+    assert PlanningEngine(told, LIMITS, cpu).plan(planner_input(ego=None)).judged_checks == ()
+
+
 @pytest.mark.parametrize(
     ('changes', 'reason'),
     [

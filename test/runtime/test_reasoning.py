@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_scenes import scene
 from peft import LoraConfig, get_peft_model
 
 from sparseoccvla_ros.model.language import new_llm
@@ -15,7 +16,6 @@ from sparseoccvla_ros.model.vla import build_language
 from sparseoccvla_ros.runtime.decoding import AllowedTokens
 from sparseoccvla_ros.runtime.questions import Question, QuestionLimits
 from sparseoccvla_ros.runtime.reasoning import ReasoningEngine
-from sparseoccvla_ros.runtime.scene import SceneQueries
 
 WAIT_S = 60.0
 S1, S2, S3 = 1_000, 2_000, 3_000
@@ -74,20 +74,6 @@ class Hold:
 
     def wait(self):
         assert self.reached.wait(WAIT_S)
-
-
-def scene(stamp_ns, config, seed=None):
-    generator = torch.Generator().manual_seed(stamp_ns if seed is None else seed)
-    Q, C = config.encoder.queries, config.encoder.width
-    return SceneQueries(
-        stamp_ns=stamp_ns,
-        features=torch.randn(Q, C, generator=generator),
-        positions_ego=torch.randn(Q, 3, generator=generator) * torch.tensor([15.0, 15.0, 1.0]),
-        scores=torch.rand(Q, generator=generator),
-        cameras_used=('CAM_FRONT',),
-        cameras_missing={},
-        temporal=False,
-    )
 
 
 @pytest.fixture

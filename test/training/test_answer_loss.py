@@ -1,10 +1,9 @@
 """Answers alone are learned, through the tokens of their own scene."""
 
-import dataclasses
-
 import pytest
 import torch
 
+from sparseoccvla_ros.model.chat import ChatFormat
 from sparseoccvla_ros.model.config import load_model_config
 from sparseoccvla_ros.model.language import SceneLanguage
 from sparseoccvla_ros.model.vla import build_language
@@ -60,11 +59,8 @@ def test_the_mask_marks_the_answer_and_its_end(language):
 
 
 def test_a_template_that_prompts_otherwise_than_it_teaches_is_refused(language):
-    language.config = dataclasses.replace(
-        language.config,
-        chat_template="{% for m in messages %}{{ m.content }}{% if loop.last and m.role == 'user' %}?{% endif %}"
-        '{% endfor %}',
-    )
+    template = "{% for m in messages %}{{ m.content }}{% if loop.last and m.role == 'user' %}?{% endif %}{% endfor %}"
+    language._chat = ChatFormat(language.tokenizer, template, language.config.system_prompt)
     with pytest.raises(ValueError, match='changes the prompt'):
         tokenize_pair(language, 'Go', 'Yes')
 

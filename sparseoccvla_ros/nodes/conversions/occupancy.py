@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from sparseoccvla_ros.data.occ3d import GROUND_CLASSES, PALETTE_RGB, RANGE_M, VOXEL_M
 from sparseoccvla_ros.msg import OccupancyForecast, OccupancyQueries, ReasoningTokens
 from sparseoccvla_ros.nodes.conversions.basic import header_from, number_array, pose_from_matrix, stamp_ns_from
-from sparseoccvla_ros.runtime.scene import OccupancyPoints, SceneQueries, SceneReasoning
+from sparseoccvla_ros.runtime.scene import OccupancyPoints, SceneForecast, SceneQueries, SceneReasoning
 
 #: x y z label score rgb: float32 x3, uint8 padded to 4 bytes, float32, and PCL's packed colour (0x00rrggbb).
 CLOUD_DTYPE = np.dtype(
@@ -131,6 +131,40 @@ def cloud_message(points: OccupancyPoints, header: Header) -> PointCloud2:
         row_step=CLOUD_DTYPE.itemsize * len(cloud),
         data=number_array('B', cloud.view(np.uint8)),
         is_dense=True,
+    )
+
+
+def occupancy_from(cloud: PointCloud2) -> OccupancyPoints:
+    """The points of a cloud as :func:`cloud_message` writes it, bit for bit.
+
+    Raises:
+        ValueError: other fields, or not as many bytes as its width says.
+    """
+    fields = {field.name: (field.offset, field.datatype) for field in cloud.fields}
+    expected = {name: (CLOUD_DTYPE.fields[name][1], datatype) for name, datatype in _FIELD_TYPES.items()}
+    if fields != expected or cloud.point_step != CLOUD_DTYPE.itemsize or cloud.is_bigendian:
+        raise ValueError(f'occupancy cloud has the fields {fields} (offset, type), expected {expected}')
+    if len(cloud.data) != cloud.width * cloud.height * CLOUD_DTYPE.itemsize:
+        raise ValueError(f'occupancy cloud has {len(cloud.data)} bytes for {cloud.width} x {cloud.height} points')
+    values = np.frombuffer(cloud.data, dtype=CLOUD_DTYPE)
+    return OccupancyPoints(
+        points_ego=np.stack([values['x'], values['y'], values['z']], axis=-1),
+        labels=values['label'].copy(),
+        scores=values['score'].copy(),
+    )
+
+
+def forecast_from(message: OccupancyForecast) -> SceneForecast:
+    """The forecast of a message.
+
+    Raises:
+        ValueError: as :func:`occupancy_from`, or not one cloud per horizon.
+    """
+    if len(message.horizons_s) != len(message.occupancy):
+        raise ValueError(f'forecast has {len(message.horizons_s)} horizons and {len(message.occupancy)} clouds')
+    clouds = [occupancy_from(cloud) for cloud in message.occupancy]
+    return SceneForecast(
+        stamp_ns_from(message.header.stamp), tuple(zip(map(float, message.horizons_s), clouds, strict=True))
     )
 
 

@@ -11,7 +11,7 @@ from nav_msgs.msg import Path
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from sparseoccvla_ros.msg import PlannedTrajectory, TrajectoryCandidate, TrajectoryPoint
+from sparseoccvla_ros.msg import GateCheck, PlannedTrajectory, TrajectoryCandidate, TrajectoryPoint
 from sparseoccvla_ros.nodes.conversions.basic import (
     duration_from,
     header_from,
@@ -19,6 +19,7 @@ from sparseoccvla_ros.nodes.conversions.basic import (
     pose_from_matrix,
     time_from,
 )
+from sparseoccvla_ros.planning.gate import Check
 from sparseoccvla_ros.planning.trajectory import Trajectory, poses_in
 from sparseoccvla_ros.runtime.planning import Candidate, Plan
 from sparseoccvla_ros.runtime.scene import Command
@@ -115,7 +116,21 @@ def _candidate_message(candidate: Candidate, odom_from_ego: np.ndarray) -> Traje
         score=float(candidate.score),
         feasible=candidate.feasible,
         reasons=list(candidate.reasons),
+        checks=[_check_message(check) for check in candidate.checks],
         points=[] if candidate.trajectory is None else points_of(candidate.trajectory, odom_from_ego),
+    )
+
+
+def _check_message(check: Check) -> GateCheck:
+    # the jerk of waypoints far out of this world may be a number that float32 does not hold: infinity then
+    with np.errstate(over='ignore'):
+        value = float(np.float32(check.value))
+    return GateCheck(
+        name=check.name,
+        value=value,
+        limit=float(check.limit),
+        unit=check.unit,
+        passed=check.passed,
     )
 
 

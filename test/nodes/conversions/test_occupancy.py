@@ -13,8 +13,10 @@ from sparseoccvla_ros.data.occ3d import CLASS_NAMES, PALETTE_RGB
 from sparseoccvla_ros.nodes.conversions.basic import header_from
 from sparseoccvla_ros.nodes.conversions.occupancy import (
     cloud_message,
+    forecast_from,
     forecast_message,
     grid_message,
+    occupancy_from,
     queries_message,
     reasoning_from,
     scene_from,
@@ -128,3 +130,30 @@ def test_a_forecast_has_one_cloud_per_horizon_in_the_current_frame():
     assert message.horizons_s.tolist() == [1.0, 3.0]
     assert [cloud.header.frame_id for cloud in message.occupancy] == ['base_link', 'base_link']
     assert [cloud.width for cloud in message.occupancy] == [3, 3]
+
+
+def test_occupancy_comes_back_bit_for_bit():
+    there = occupancy()
+    back = occupancy_from(cloud_message(there, header_from(STAMP_NS, 'base_link')))
+    for name in ('points_ego', 'labels', 'scores'):
+        np.testing.assert_array_equal(getattr(back, name), getattr(there, name))
+        assert getattr(back, name).dtype == getattr(there, name).dtype
+    forecast = forecast_from(forecast_message(STAMP_NS, [(1.0, there), (2.5, there)], 'base_link'))
+    assert forecast.stamp_ns == STAMP_NS
+    assert [horizon_s for horizon_s, _ in forecast.forecast] == [1.0, 2.5]
+    np.testing.assert_array_equal(forecast.forecast[1][1].points_ego, there.points_ego)
+
+
+def test_clouds_that_are_not_ours_are_refused():
+    cloud = cloud_message(occupancy(), header_from(STAMP_NS, 'base_link'))
+    cloud.width = 4
+    with pytest.raises(ValueError, match='has 72 bytes for 4 x 1 points'):
+        occupancy_from(cloud)
+    cloud = cloud_message(occupancy(), header_from(STAMP_NS, 'base_link'))
+    cloud.fields[3].name = 'intensity'
+    with pytest.raises(ValueError, match='has the fields'):
+        occupancy_from(cloud)
+    message = forecast_message(STAMP_NS, [(1.0, occupancy())], 'base_link')
+    message.horizons_s.append(2.0)
+    with pytest.raises(ValueError, match='2 horizons and 1 clouds'):
+        forecast_from(message)

@@ -1,0 +1,118 @@
+"""Planners that see nothing: what the vehicle's own motion alone gives on open-loop metrics.
+
+They take the same motion state as the model (fitted to PAST poses) and stand in the same table, so that nobody takes
+for scene understanding what a few numbers of the ego status explain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sparseoccvla_ros.evaluation.planning_metrics import STEP_S, STEPS
+from sparseoccvla_ros.runtime.scene import Command, EgoState
+
+Array = np.ndarray
+
+#: Typical sizes of speed (m/s), acceleration (m/s2) and yaw rate (rad/s).
+STATE_SCALE = (10.0, 2.0, 0.3)
+TRAINING_STEPS = 1000
+LEARNING_RATE = 3e-3
+
+
+def constant_velocity(state: EgoState) -> Array:
+    """Waypoints [6, 2], metres, straight on at the present speed."""
+    return _constant_turn(state.speed_mps, 0.0)
+
+
+def constant_turn_rate(state: EgoState) -> Array:
+    """Waypoints [6, 2], metres, on the arc of the present speed and yaw rate."""
+    return _constant_turn(state.speed_mps, state.yaw_rate_radps)
+
+
+def _constant_turn(speed_mps: float, yaw_rate_radps: float) -> Array:
+    times_s = STEP_S * np.arange(1, STEPS + 1)
+    half_turn_rad = 0.5 * yaw_rate_radps * times_s
+    chord_m = speed_mps * times_s * np.sinc(half_turn_rad / np.pi)
+    return np.stack([chord_m * np.cos(half_turn_rad), chord_m * np.sin(half_turn_rad)], axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class StatusSample:
+    """What the ego-status planner learns from: the motion, the route's command, and where the car then drove [6, 2]."""
+
+    state: EgoState
+    command: Command
+    path_ego_m: Array
+
+
+class EgoStatusPlanner(nn.Module):
+    """Speed, acceleration, yaw rate and command to a path: an MLP that corrects the constant turn, step by step.
+
+    After AD-MLP (Zhai et al., "Rethinking the Open-Loop Evaluation of End-to-End Autonomous Driving in nuScenes"). An
+    untrained one is exactly the constant turn.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(3 + len(Command), width),
+            nn.GELU(),
+            nn.Linear(width, width),
+            nn.GELU(),
+            nn.Linear(width, 2 * STEPS),
+        )
+        nn.init.zeros_(self.layers[-1].weight)
+        nn.init.zeros_(self.layers[-1].bias)
+
+    def forward(self, states: Tensor, commands: Tensor, constant_turn_m: Tensor) -> Tensor:
+        """Paths [B, 6, 2], metres.
+
+        Args:
+            states: [B, 3], m/s, m/s2, rad/s.
+            commands: long [B], :class:`Command`.
+            constant_turn_m: [B, 6, 2], see :func:`constant_turn_rate`.
+        """
+        one_hot = nn.functional.one_hot(commands, len(Command)).to(states)
+        steps_m = self.layers(torch.cat([states / states.new_tensor(STATE_SCALE), one_hot], dim=-1))
+        return constant_turn_m + steps_m.unflatten(-1, (STEPS, 2)).cumsum(dim=-2)
+
+    @torch.inference_mode()
+    def plan(self, state: EgoState, command: Command) -> Array:
+        """Waypoints [6, 2], metres, ego frame."""
+        return self(*_batch([(state, command)]))[0].numpy().astype(np.float64)
+
+
+def train_ego_status_planner(samples: Sequence[StatusSample], seed: int = 0) -> EgoStatusPlanner:
+    """Train on all samples at once, on the CPU: seconds. The same samples and seed give the same planner.
+
+    Raises:
+        ValueError: no samples.
+    """
+    if not samples:
+        raise ValueError('the ego-status planner needs samples to learn from, found none')
+    inputs = _batch([(sample.state, sample.command) for sample in samples])
+    driven_m = torch.from_numpy(np.stack([sample.path_ego_m for sample in samples])).float()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        planner = EgoStatusPlanner()
+    optimizer = torch.optim.AdamW(planner.parameters(), lr=LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, TRAINING_STEPS)
+    for _ in range(TRAINING_STEPS):
+        loss = (planner(*inputs) - driven_m).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return planner.eval()
+
+
+def _batch(status: Sequence[tuple[EgoState, Command]]) -> tuple[Tensor, Tensor, Tensor]:
+    states = torch.tensor([[state.speed_mps, state.accel_mps2, state.yaw_rate_radps] for state, _ in status])
+    commands = torch.tensor([int(command) for _, command in status])
+    turns = np.stack([constant_turn_rate(state) for state, _ in status])
+    return states.float(), commands, torch.from_numpy(turns).float()

@@ -1,0 +1,50 @@
+"""Losses from a training's YAML."""
+
+import pytest
+import yaml
+
+from sparseoccvla_ros.model.config import load_model_config
+from sparseoccvla_ros.model.forecast_loss import ForecastLoss
+from sparseoccvla_ros.training.losses import LossSettings, loss_settings
+
+TEXT = """
+occupancy: {point_loss_weight: 1, rare_classes: [0, 5]}
+forecast:
+  horizon_weights: [1.0, 0.5, 0]
+  occupancy: {focal_gamma: 1.5}
+"""
+
+
+def test_sections_are_read_and_the_rest_are_defaults():
+    settings = loss_settings(yaml.safe_load(TEXT))
+    assert settings.occupancy.point_loss_weight == 1.0
+    assert settings.occupancy.rare_classes == (0, 5)
+    assert settings.forecast.horizon_weights == (1.0, 0.5, 0.0)
+    assert (settings.forecast.occupancy.focal_gamma, settings.occupancy.focal_gamma) == (1.5, 2.0)
+    assert settings.distillation == LossSettings().distillation
+    assert loss_settings({}) == LossSettings()
+
+
+def test_the_forecast_loss_is_built_from_it():
+    config = load_model_config('tiny')
+    horizons_s = config.forecaster.horizons_s
+    settings = loss_settings(yaml.safe_load(TEXT))
+    assert ForecastLoss(settings.forecast, config.space, horizons_s).config is settings.forecast
+    two = loss_settings({'forecast': {'horizon_weights': [1.0, 1.0]}})
+    with pytest.raises(ValueError, match='2 horizon_weights for 3 horizons'):
+        ForecastLoss(two.forecast, config.space, horizons_s)
+
+
+@pytest.mark.parametrize(
+    ('values', 'reason'),
+    [
+        ({'forecst': {}}, r'unknown key losses\.forecst; known keys: distillation, forecast, occupancy'),
+        ({'forecast': {'occupancy': {'gamma': 1}}}, r'unknown key losses\.forecast\.occupancy\.gamma'),
+        ({'forecast': {'horizon_weights': 1.0}}, r'losses\.forecast\.horizon_weights: expected a list, found 1\.0'),
+        ({'forecast': {'horizon_weights': [0.0, 0.0]}}, 'must be non-negative, one positive'),
+        ({'occupancy': {'point_beta_m': 0.0}}, 'point_beta_m must be positive'),
+    ],
+)
+def test_what_is_wrong_is_named(values, reason):
+    with pytest.raises(ValueError, match=reason):
+        loss_settings(values)

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Can the planner learn at all, and does what it reads help on scenes it has not seen? Trains it on the world.
 
+    .venv/bin/python tools/overfit_occupancy.py --out out/overfit --set image.frames=1    # an encoder, half an hour
     .venv/bin/sparseoccvla world --out out/planner_world --scenes 4 --seed 31
-    .venv/bin/python tools/overfit_planner.py --data out/planner_world --out out/planner
+    .venv/bin/python tools/overfit_planner.py --data out/planner_world --out out/planner \\
+        --weights out/overfit/checkpoint
 
     .venv/bin/sparseoccvla world --out out/planner_world_32 --scenes 32 --seed 32 --seconds 12
-    .venv/bin/python tools/overfit_planner.py --data out/planner_world_32 --out out/planner_32 --held-out \\
-        --without ego_fusion
+    .venv/bin/python tools/overfit_planner.py --data out/planner_world_32 --out out/planner_32 \\
+        --weights out/overfit/checkpoint --held-out --without ego_fusion --steps 300 --batch 64
 
 Encoder (random, or --weights) and language model (random) are fixed: queries and reasoning tokens are computed once,
 by the code of the car. The planner alone is trained: on --samples keyframes of all scenes, and scored on the same; or,

@@ -34,6 +34,8 @@ def acceleration(
     """Acceleration over the next ``STEP_S`` [N], m/s^2, from what it was in the last; never drives backwards."""
     free = np.maximum(1.0 - (speed_mps / np.maximum(wanted_mps, 0.1)) ** 4, -1.0)
     target = np.clip(COMFORT_ACCEL_MPS2 * (free - pressed), -HARDEST_BRAKE_MPS2, HARDEST_ACCEL_MPS2)
+    # What brakes harder than this has not let go of the pedal when it comes to rest, and stops with a jolt.
+    target = np.maximum(target, -np.sqrt(2.0 * RELEASE_JERK_MPS3 * speed_mps))
     eased = np.clip(target, before_mps2 - BRAKE_JERK_MPS3 * STEP_S, before_mps2 + RELEASE_JERK_MPS3 * STEP_S)
     return np.maximum(eased, -speed_mps / STEP_S)
 

@@ -122,6 +122,7 @@ def travel(
     places: list[np.ndarray] = []
     marks: list[tuple[int, int, float, Movement]] = []
     way, s_m, lane, done_m = start.way, start.s_m, start.lane, 0.0
+    low_m, high_m = -np.inf, np.inf  # the turns that the present street is entered and left by
 
     def go(until_m: float, lane_to: int) -> None:
         """Along the present street to an arc length, changing to another lane on the way."""
@@ -138,8 +139,11 @@ def travel(
         left += offset_m
         for shift in shifts:
             if shift.street == way.street and shift.direction == way.direction:
-                rise = np.clip((along - shift.first_m) / shift.blend_m + 1.0, 0.0, 1.0)
-                fall = np.clip((shift.last_m - along) / shift.blend_m + 1.0, 0.0, 1.0)
+                # Turns begin and end in the lane, so what is left of a shift there would be a step to the side.
+                rise_m = min(shift.blend_m, max(shift.first_m - low_m, STEP_M))
+                fall_m = min(shift.blend_m, max(high_m - shift.last_m, STEP_M))
+                rise = np.clip((along - shift.first_m) / rise_m + 1.0, 0.0, 1.0)
+                fall = np.clip((shift.last_m - along) / fall_m + 1.0, 0.0, 1.0)
                 left += shift.to_left_m * _smooth(np.minimum(rise, fall))
         x, y, _ = street.centreline.place(along, way.direction * left)
         points.append(np.column_stack([x, y]))
@@ -172,12 +176,14 @@ def travel(
         lane_out = 0 if movement is Movement.LEFT else plan.streets[out.street].lanes - 1
         turn, entry_m, exit_m = _turn(plan, junction, way, out, movement, (lane, lane_out), offset_m)
         changed, lane = lane, before
+        low_m, high_m = (low_m, entry_m) if way.direction > 0 else (entry_m, high_m)
         go(entry_m, changed)
         marks.append((number, way.street, middle_m, movement))
         points.append(turn)
         streets.append(np.full(len(turn), -1))
         places.append(np.full(len(turn), np.nan))
         way, s_m, lane = out, exit_m, lane_out
+        low_m, high_m = (exit_m, np.inf) if way.direction > 0 else (-np.inf, exit_m)
         done_m += 20.0
     return _trip(plan, np.concatenate(points), np.concatenate(streets), np.concatenate(places), marks, shifts)
 

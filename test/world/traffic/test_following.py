@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from sparseoccvla_ros.planning.vehicle import VehicleLimits
 from sparseoccvla_ros.world.traffic.following import (
     COMFORT_ACCEL_MPS2,
     HARDEST_BRAKE_MPS2,
@@ -39,6 +40,14 @@ def test_it_stops_behind_what_stands_without_touching_it():
     assert gaps.min() > 0.5
     assert speeds[-1] < 0.05
     assert np.diff(speeds).min() / STEP_S > -HARDEST_BRAKE_MPS2 - 1e-9
+
+
+@pytest.mark.parametrize('gap', [12.0, 20.0, 45.0])
+def test_it_comes_to_rest_without_a_jolt(gap):
+    """A driver lets go of the pedal before the car stands."""
+    _, speeds = follow(8.0, gap, 0.0)
+    assert speeds[-1] < 0.05
+    assert np.abs(np.diff(speeds, n=2)).max() / STEP_S**2 < VehicleLimits().max_jerk_mps3
 
 
 def test_free_road_is_accelerated_on_and_nobody_reverses():

@@ -74,3 +74,22 @@ def test_a_shift_keeps_to_the_left_of_a_narrow_place():
         np.testing.assert_allclose(d_m[inside], plan.streets[0].lane_offset_m(0) + expected, atol=0.02)
     assert moved.narrow.any()
     assert not plain.narrow.any()
+
+
+@pytest.mark.parametrize('movement', [Movement.LEFT, Movement.RIGHT])
+@pytest.mark.parametrize('before_turn_m', [8.0, 17.0])
+def test_a_shift_is_over_where_a_turn_begins(movement, before_turn_m):
+    """Its blend of 18 m would reach into the turn, and leave a step to the side there."""
+    plan = drawn(0, movement)
+    start = Start(Way(0, 1), EGO_START_S_M, 0)
+    plain = travel(plan, start, always(movement), 150.0)
+    entry = int(np.argmax(plain.street < 0))
+    entry_m = plain.street_s_m[entry - 1]
+    shift = Shift(0, 1, entry_m - before_turn_m - 10.0, entry_m - before_turn_m, 0.8)
+    moved = travel(plan, start, always(movement), 150.0, 0.0, (shift,))
+    assert np.abs(moved.path.curvature_per_m).max() < np.abs(plain.path.curvature_per_m).max() + 0.05
+    across = []
+    for trip in (plain, moved):
+        s_m, d_m = plan.streets[0].centreline.project(*trip.path.points_m[trip.street == 0].T)
+        across.append(np.interp(0.5 * (shift.first_m + shift.last_m), s_m, d_m))
+    assert across[1] - across[0] == pytest.approx(0.8, abs=0.02)

@@ -174,6 +174,12 @@ class PlannerParameters(MotionParameters):
         'hold plans against the occupancy and its forecast: trained (where weights are given), always, never',
     )
     stop_on_invalid: bool = parameter(False, 'publish a braking trajectory, marked is_stop, for a refused plan')
+    trajectory_rate_hz: float = parameter(
+        0.0, 'points of trajectory and path per second of the plan; 0: as planned, every 0.5 s', 0.0, 100.0
+    )
+    skip_passed: bool = parameter(
+        True, 'begin trajectory and path at the newest stamp seen; false: at the stamp of the image, for lockstep'
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

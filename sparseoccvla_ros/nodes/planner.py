@@ -34,7 +34,7 @@ from sparseoccvla_ros.nodes.qos import LATCHED, RESULT
 from sparseoccvla_ros.nodes.worker import LatestWorker
 from sparseoccvla_ros.planning.vehicle import load_vehicle_limits
 from sparseoccvla_ros.runtime.pairing import CARRIED, SEPARATE, ScenePair, ScenePairing, ScenePart
-from sparseoccvla_ros.runtime.planning import Plan, PlannerInput, PlanningEngine
+from sparseoccvla_ros.runtime.planning import Plan, PlannerInput, PlanningEngine, due
 from sparseoccvla_ros.runtime.scene import Command, EgoState, SceneOccupancy, SceneQueries, SceneReasoning
 
 DEADLINE_CHECK_S = 0.1
@@ -125,6 +125,8 @@ class PlannerNode(ManagedNode):
         values = {'plans': self._plans, 'occupancy': checked, 'command': command.name, 'command_source': source}
         if plan is not None:
             values |= {f'{name}_ms': f'{ms:.1f}' for name, ms in plan.stage_ms.items()}
+            if plan.diversity is not None:
+                values['diversity_of_candidates'] = f'{plan.diversity:.2f}'
             values |= {f'gate {check.name}': check.text for check in plan.judged_checks}
         untrained = '' if self.parameters.weights else 'untrained'
         return [
@@ -240,13 +242,15 @@ class PlannerNode(ManagedNode):
         self._publish(self._engine.refuse(stamp_ns, (reason,), ego), ego, self._command)
 
     def _publish(self, plan: Plan, ego: EgoState | None, command: tuple[Command, str]) -> None:
+        age_s = self.clock.age_s(plan.stamp_ns)
+        plan = due(plan, age_s if self.parameters.skip_passed else 0.0, self.parameters.trajectory_rate_hz)
         context = PlanContext(
             stamp_ns=plan.stamp_ns,
             odom_frame=self.parameters.odom_frame,
             odom_from_ego=np.eye(4) if ego is None else ego.odom_from_ego,
             command=command[0],
             command_source=command[1],
-            input_age_s=self.clock.age_s(plan.stamp_ns),
+            input_age_s=age_s,
         )
         self._plans += 1
         self._last_plan = plan

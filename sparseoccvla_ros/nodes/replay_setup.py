@@ -26,7 +26,12 @@ LOCKSTEP_PARAMETERS: Mapping[str, Mapping[str, Any]] = {
         'pose_timeout_s': RESENT_S,
         'calibration_timeout_s': 5.0,
     },
-    'planner': {'sensor_reliability': 'reliable', 'pose_timeout_s': RESENT_S, 'deadline_s': 100.0},
+    'planner': {
+        'sensor_reliability': 'reliable',
+        'pose_timeout_s': RESENT_S,
+        'deadline_s': 100.0,
+        'skip_passed': False,
+    },
 }
 SET_TIMEOUT_S = 120.0
 

@@ -20,7 +20,8 @@ STANDSTILL_STEP_M = 0.05
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Points [N] along a plan, in the ego frame at the scene's stamp, the first at time 0 and the ego's own place.
+    """Points [N] along a plan, in the ego frame at the scene's stamp. As planned, the first is the ego's own place at
+    time 0; what :func:`remaining` leaves begins later.
 
     ``times_s`` after the stamp; ``positions_m`` [N, 2]; ``heading_rad`` counter-clockwise from ego x; ``speed_mps``
     along the heading, negative backwards; ``accel_mps2`` along the heading; ``yaw_rate_radps``.
@@ -119,17 +120,37 @@ def _at_nodes(of_steps: Array, first: float) -> Array:
 def resample(trajectory: Trajectory, rate_hz: float) -> Trajectory:
     """The same plan at another rate: a cubic through positions and velocities, so that both stay smooth.
 
-    Points lie at multiples of ``1 / rate_hz`` up to the end of the plan, and the end itself is always among them.
+    Points lie at the plan's beginning, at multiples of ``1 / rate_hz`` after it, and at its end.
 
     Raises:
         ValueError: ``rate_hz`` is not positive.
     """
     if not rate_hz > 0.0:
         raise ValueError(f'rate_hz ({rate_hz}) must be positive')
-    end_s = trajectory.times_s[-1]
-    times_s = np.arange(math.floor(end_s * rate_hz + 1e-9) + 1) / rate_hz
+    first_s, end_s = float(trajectory.times_s[0]), float(trajectory.times_s[-1])
+    numbers = np.arange(math.floor(first_s * rate_hz + 1e-9) + 1, math.floor(end_s * rate_hz + 1e-9) + 1)
+    times_s = np.concatenate([[first_s], numbers / rate_hz])
     if end_s - times_s[-1] > 1e-9:
         times_s = np.append(times_s, end_s)
+    return _at_times(trajectory, times_s)
+
+
+def remaining(trajectory: Trajectory, start_s: float) -> Trajectory:
+    """What of a plan lies ahead at ``start_s`` after its stamp: where the vehicle should be then, and all later points.
+
+    Times stay relative to the stamp.
+
+    Raises:
+        ValueError: ``start_s`` is not within the plan, or is its end.
+    """
+    first_s, end_s = float(trajectory.times_s[0]), float(trajectory.times_s[-1])
+    if not first_s <= start_s < end_s:
+        raise ValueError(f'start_s ({start_s}) must be in [{first_s}, {end_s}), the time that the plan covers')
+    later_s = trajectory.times_s[trajectory.times_s > start_s + 1e-9]
+    return _at_times(trajectory, np.concatenate([[start_s], later_s]))
+
+
+def _at_times(trajectory: Trajectory, times_s: Array) -> Trajectory:
     return Trajectory(
         times_s=times_s,
         positions_m=_hermite_positions(trajectory, times_s),

@@ -8,10 +8,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from sparseoccvla_ros.model.candidates import keep_alternatives
 from sparseoccvla_ros.model.planner import PlannerOutput, TrajectoryPlanner
 from sparseoccvla_ros.planning.gate import Check, SafetyGate
 from sparseoccvla_ros.planning.obstacles import Obstacles
-from sparseoccvla_ros.planning.trajectory import Trajectory, stop_trajectory, trajectory_from_waypoints
+from sparseoccvla_ros.planning.trajectory import (
+    Trajectory,
+    remaining,
+    resample,
+    stop_trajectory,
+    trajectory_from_waypoints,
+)
 from sparseoccvla_ros.planning.vehicle import VehicleLimits
 from sparseoccvla_ros.runtime.scene import Command, EgoState, Forecast, OccupancyPoints
 from sparseoccvla_ros.runtime.timing import StageTimer
@@ -42,7 +49,8 @@ class PlannerInput:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One refined anchor. ``trajectory`` is in the ego frame, None where it is not finite; ``checks`` are the gate's,
+    """One refined anchor, or the anchor itself where the refined ones of its command have collapsed onto one another
+    (not ``refined``). ``trajectory`` is in the ego frame, None where it is not finite; ``checks`` are the gate's,
     ``reasons`` what the failed ones say.
     """
 
@@ -53,6 +61,7 @@ class Candidate:
     reasons: tuple[str, ...]
     trajectory: Trajectory | None
     checks: tuple[Check, ...] = ()
+    refined: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,9 @@ class Plan:
 
     ``trajectory`` (ego frame at ``stamp_ns``) is the chosen candidate's where ``valid``; else None, or the stop
     trajectory where ``is_stop``. ``candidates`` are those of all commands, command by command and mode by mode;
-    ``chosen`` is an index into them, always of the given command. ``ranked`` are those of the command, the best first.
+    ``chosen`` is an index into them, always of the given command. ``ranked`` are those of the command, the best first;
+    ``diversity`` is how far apart its refined candidates are, in shares of its anchors (``model/candidates.py``), None
+    where the network was not asked.
     """
 
     stamp_ns: int
@@ -70,6 +81,7 @@ class Plan:
     chosen: int | None = None
     candidates: tuple[Candidate, ...] = ()
     ranked: tuple[int, ...] = ()
+    diversity: float | None = None
     is_stop: bool = False
     trajectory: Trajectory | None = None
     stage_ms: dict[str, float] = field(default_factory=dict)
@@ -79,6 +91,30 @@ class Plan:
         """The gate's checks of the chosen candidate; without one, of the best of the command; () if none was made."""
         best = self.ranked[:1] if self.chosen is None else (self.chosen,)
         return self.candidates[best[0]].checks if best else ()
+
+
+def due(plan: Plan, age_s: float, rate_hz: float) -> Plan:
+    """A plan as it is handed out ``age_s`` after its stamp: what has passed is left out.
+
+    The points keep their places, which are of the pose at the stamp; that the vehicle has moved since is what the
+    missing ones say. Candidates stay as planned.
+
+    Args:
+        plan: any; one without a trajectory stays as it is.
+        age_s: newest stamp seen minus the plan's, >= 0.
+        rate_hz: points a second; 0: the plan's own times.
+
+    Returns:
+        the plan with the trajectory's rest; invalid and without one if it has come to its end.
+    """
+    if plan.trajectory is None:
+        return plan
+    end_s = float(plan.trajectory.times_s[-1])
+    if age_s >= end_s:
+        reason = f'input_too_old: {age_s:.2f} s, the plan covers {end_s:g} s'
+        return replace(plan, valid=False, reasons=(*plan.reasons, reason), chosen=None, is_stop=False, trajectory=None)
+    rest = remaining(plan.trajectory, age_s)
+    return replace(plan, trajectory=resample(rest, rate_hz) if rate_hz > 0.0 else rest)
 
 
 class PlanningEngine:
@@ -122,8 +158,11 @@ class PlanningEngine:
             return self._invalid(planner_input, (refusal,), (), timer)
         with timer.stage('planner'):
             output = self._infer(planner_input, planner_input.ego)
+            kept = keep_alternatives(output, self._model.anchors, self._model.config.min_diversity)
             scores = output.scores[0].float().cpu().numpy()
-            waypoints = output.waypoints_ego_m[0].float().cpu().numpy()
+            waypoints = kept.waypoints_ego_m[0].float().cpu().numpy()
+            refined = kept.refined[0].tolist()
+            diversity = float(kept.diversity[0, int(planner_input.command)])
         if not np.isfinite(scores).all():
             return self._invalid(planner_input, ('planner network: scores are not finite',), (), timer)
         with timer.stage('gate'):
@@ -131,7 +170,7 @@ class PlanningEngine:
             if planner_input.occupancy is not None:
                 obstacles = self._gate.obstacles(planner_input.occupancy, planner_input.forecast)
             candidates = tuple(
-                self._candidate(obstacles, planner_input.ego, k, float(scores[k]), waypoints[k])
+                self._candidate(obstacles, planner_input.ego, k, float(scores[k]), waypoints[k], refined[k])
                 for k in range(len(scores))
             )
         # Best score first; among equal scores the first mode, so that the order never depends on the sort.
@@ -141,7 +180,7 @@ class PlanningEngine:
         if chosen is None:
             reasons = [f'mode {candidates[k].mode}: {"; ".join(candidates[k].reasons)}' for k in ranked]
             plan = self._invalid(planner_input, ('no candidate passes the safety gate', *reasons), candidates, timer)
-            return replace(plan, ranked=ranked)
+            return replace(plan, ranked=ranked, diversity=diversity)
         return Plan(
             stamp_ns=planner_input.stamp_ns,
             valid=True,
@@ -149,6 +188,7 @@ class PlanningEngine:
             chosen=chosen,
             candidates=candidates,
             ranked=ranked,
+            diversity=diversity,
             trajectory=candidates[chosen].trajectory,
             stage_ms=timer.stage_ms,
         )
@@ -168,7 +208,13 @@ class PlanningEngine:
             )
 
     def _candidate(
-        self, obstacles: Obstacles | None, ego: EgoState, index: int, score: float, waypoints_ego_m: np.ndarray
+        self,
+        obstacles: Obstacles | None,
+        ego: EgoState,
+        index: int,
+        score: float,
+        waypoints_ego_m: np.ndarray,
+        refined: bool,
     ) -> Candidate:
         command, mode = divmod(index, self._model.anchors.shape[1])
         report = self._gate.check_against(obstacles, waypoints_ego_m, ego.speed_mps)
@@ -181,6 +227,7 @@ class PlanningEngine:
             reasons=report.reasons,
             trajectory=trajectory_from_waypoints(waypoints_ego_m, ego.speed_mps) if finite else None,
             checks=report.checks,
+            refined=refined,
         )
 
     def _invalid(

@@ -133,18 +133,18 @@ class Listener:
         def keep(message):
             self.images[name].append(message)
             if name == CAMERAS[-1] and self._speed_mps is not None:
-                self.trajectory.publish(self.plan(stamp_ns_from(message.header.stamp)))
+                self.trajectory.publish(self.plan(stamp_ns_from(message.header.stamp), self._speed_mps))
 
         return keep
 
-    def plan(self, stamp_ns):
+    def plan(self, stamp_ns, speed_mps):
         """From where odometry says the car is."""
         known = [m for m in self.odometry if stamp_ns_from(m.header.stamp) <= stamp_ns]
         odom_from_ego = odom_from_ego_of(known[-1]) if known else np.eye(4)
         message = PlannedTrajectory(header=header_from(stamp_ns, 'odom'), valid=True)
         for number in range(7):
-            turned = 0.5 * number * self._speed_mps * self._curvature_1pm
-            along = 0.5 * number * self._speed_mps
+            turned = 0.5 * number * speed_mps * self._curvature_1pm
+            along = 0.5 * number * speed_mps
             half = 0.5 * turned
             point = np.eye(4)
             point[:2, :2] = [[np.cos(turned), -np.sin(turned)], [np.sin(turned), np.cos(turned)]]
@@ -154,7 +154,7 @@ class Listener:
                 TrajectoryPoint(
                     time_from_start=duration_from(0.5 * number),
                     pose=pose_from_matrix(odom_from_ego @ point),
-                    speed_mps=self._speed_mps,
+                    speed_mps=speed_mps,
                 )
             )
         return message
@@ -277,11 +277,9 @@ def test_without_trajectories_the_car_stops_and_bad_ones_are_counted(start, list
         lambda m: setattr(m.points[3].pose.position, 'x', float('nan')),
         lambda m: setattr(m.header.stamp, 'sec', m.header.stamp.sec + 100),
     ):
-        heard._speed_mps = 5.0
-        bad = heard.plan(node._messages.stamp_ns(0.0))
+        bad = heard.plan(node._messages.stamp_ns(0.0), 5.0)
         change(bad)
         node._on_trajectory(bad)
-    heard._speed_mps = None
     wait_for(lambda: is_over(node))
     wait_for(lambda: heard.odometry[-1].header.stamp == header_from(node._messages.stamp_ns(5.0), 'odom').stamp)
     assert heard.odometry[-1].twist.twist.linear.x == 0.0
@@ -363,7 +361,7 @@ def test_a_process_ends_cleanly_by_a_signal_in_the_middle_of_a_drive(tmp_path):
 
 def test_the_executors_thread_does_without_the_world(start, listener):
     node = start(activate=False)
-    wanted = listener(speed_mps=5.0).plan(node._messages.stamp_ns(0.0))
+    wanted = listener().plan(node._messages.stamp_ns(0.0), 5.0)
     # As long as nobody has activated it, the world's thread needs no world either.
     node._loop = None
     (status,) = node.status()
@@ -371,7 +369,7 @@ def test_the_executors_thread_does_without_the_world(start, listener):
     assert values['time_s'] == '0.0'
     assert float(values['speed_mps']) > 1.0
     assert node._plan_of(wanted).stamp_s == pytest.approx(0.0, abs=1e-6)
-    assert node._plan_of(Listener.plan(listener(speed_mps=5.0), node._messages.stamp_ns(0.5))) is None
+    assert node._plan_of(Listener.plan(listener(), node._messages.stamp_ns(0.5), 5.0)) is None
     assert node.counters == {'trajectory_of_another_time': 1}
 
 

@@ -96,6 +96,10 @@ def test_queries_are_published_as_soon_as_somebody_outside_listens(start_stack, 
     assert queries_built == [stamp_ns_from(received[0].header.stamp)] == [stamp_ns_from(status.header.stamp)]
 
 
+def seconds(duration):
+    return duration.sec + 1e-9 * duration.nanosec
+
+
 def test_scenes_flow_with_memory_and_one_trajectory_each(start_stack):
     stack = start_stack()
     stack.rig.calibrate()
@@ -111,9 +115,10 @@ def test_scenes_flow_with_memory_and_one_trajectory_each(start_stack):
     assert len(stack.rig.trajectories) == 4
     last = runs[-1][1]
     if last.valid:
-        # 8 m/s along odom x since START_NS: the plan starts where the car is
-        start = last.points[0].pose.position
-        np.testing.assert_allclose(start.x, 8.0 * (1.5 + 0.008), atol=0.2)
+        # 8 m/s along odom x since START_NS: the plan starts where the car is by the newest stamp, not by the image's
+        start = last.points[0]
+        assert seconds(start.time_from_start) == pytest.approx(last.input_age_s, abs=1e-4)
+        np.testing.assert_allclose(start.pose.position.x, 8.0 * (1.5 + 0.008 + last.input_age_s), atol=0.1)
     assert [candidate.command for candidate in last.candidates] == [0] * 6 + [1] * 6 + [2] * 6
     assert last.chosen == -1 or last.candidates[last.chosen].command == last.command == 2
 

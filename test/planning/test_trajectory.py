@@ -8,6 +8,7 @@ import pytest
 from sparseoccvla_ros.geometry import transform_from, transform_from_planar, yaw_of
 from sparseoccvla_ros.planning.trajectory import (
     poses_in,
+    remaining,
     resample,
     steps_along,
     stop_trajectory,
@@ -95,6 +96,31 @@ def test_resampling_keeps_the_motion(rate_hz):
     np.testing.assert_allclose(turn.positions_m[:, 0], 20 * np.sin(0.3 * turn.times_s), atol=0.005)
     np.testing.assert_allclose(turn.positions_m[:, 1], 20 * (1 - np.cos(0.3 * turn.times_s)), atol=0.005)
     np.testing.assert_allclose(turn.heading_rad, 0.3 * turn.times_s, atol=1e-6)
+
+
+@pytest.mark.parametrize('rate_hz', [2.0, 10.0, 7.0])
+@pytest.mark.parametrize('start_s', [0.0, 0.13, 0.5, 2.9])
+def test_what_remains_is_the_same_motion_later(start_s, rate_hz):
+    """On a circle of constant speed, where place and heading at any time are known."""
+    whole = trajectory_from_waypoints(circle(6.0, 0.3), 6.0)
+    rest = remaining(whole, start_s)
+    assert rest.times_s[0] == start_s
+    assert rest.times_s[-1] == pytest.approx(3.0)
+    np.testing.assert_allclose(rest.times_s[1:], whole.times_s[whole.times_s > start_s])
+    for trajectory in (rest, resample(rest, rate_hz)):
+        t = trajectory.times_s
+        assert (np.diff(t) > 0.0).all()
+        np.testing.assert_allclose(trajectory.positions_m[:, 0], 20 * np.sin(0.3 * t), atol=0.005)
+        np.testing.assert_allclose(trajectory.positions_m[:, 1], 20 * (1 - np.cos(0.3 * t)), atol=0.005)
+        np.testing.assert_allclose(trajectory.heading_rad, 0.3 * t, atol=1e-6)
+    inner = resample(rest, rate_hz).times_s[1:-1] * rate_hz
+    np.testing.assert_allclose(inner, np.round(inner), atol=1e-9)
+
+
+@pytest.mark.parametrize('start_s', [-0.1, 3.0, math.nan])
+def test_a_plan_that_is_over_has_no_rest(start_s):
+    with pytest.raises(ValueError, match='start_s'):
+        remaining(trajectory_from_waypoints(straight(4.0, 0.0), 4.0), start_s)
 
 
 def test_resampling_goes_through_the_waypoints():

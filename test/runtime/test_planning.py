@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from sparseoccvla_ros.model.config import PlannerConfig
 from sparseoccvla_ros.model.planner import PlannerOutput
 from sparseoccvla_ros.planning.vehicle import VehicleLimits
-from sparseoccvla_ros.runtime.planning import PlannerInput, PlanningEngine
+from sparseoccvla_ros.runtime.planning import PlannerInput, PlanningEngine, due
 from sparseoccvla_ros.runtime.scene import Command, EgoState, OccupancyPoints
 
 LIMITS = VehicleLimits()
@@ -23,6 +24,8 @@ def line(speed_mps):
 
 class Told:
     """The planner's API with fixed answers: three commands of two modes, all driving straight on at 5 m/s."""
+
+    config = PlannerConfig()
 
     def __init__(self):
         self.anchors = torch.zeros(3, 2, 6, 2)
@@ -83,6 +86,45 @@ def test_next_best_if_the_best_fails(told, cpu):
     assert not plan.candidates[5].feasible
     assert plan.candidates[5].reasons[0].startswith('acceleration at the start')
     assert plan.candidates[4].feasible
+
+
+def test_collapsed_candidates_leave_the_anchors_as_alternatives(told, cpu):
+    """Both refined candidates of STRAIGHT are the same one, so the second best is the other anchor, and says so."""
+    told.anchors = torch.stack([line(5.5), line(4.5)]).repeat(3, 1, 1, 1)
+    plan = PlanningEngine(told, LIMITS, cpu).plan(planner_input())
+    assert plan.diversity == pytest.approx(0.0)
+    assert [plan.candidates[k].refined for k in plan.ranked] == [True, False]
+    np.testing.assert_allclose(plan.candidates[5].trajectory.positions_m[1:], line(5.0).numpy())
+    np.testing.assert_allclose(plan.candidates[4].trajectory.positions_m[1:], line(5.5).numpy())
+    told.waypoints[4] = line(5.6)
+    plan = PlanningEngine(told, LIMITS, cpu).plan(planner_input())
+    assert plan.diversity == pytest.approx(0.6)  # 1.8 m apart at 3 s, of 3 m
+    assert all(plan.candidates[k].refined for k in plan.ranked)
+
+
+def test_a_plan_goes_out_without_what_has_passed(told, cpu):
+    plan = PlanningEngine(told, LIMITS, cpu).plan(planner_input())
+    late = due(plan, 0.7, 0.0)
+    np.testing.assert_allclose(late.trajectory.times_s, [0.7, 1.0, 1.5, 2.0, 2.5, 3.0])
+    np.testing.assert_allclose(late.trajectory.positions_m[:, 0], 5.0 * late.trajectory.times_s, atol=1e-6)
+    assert len(due(plan, 0.0, 10.0).trajectory) == 31
+    assert due(plan, 0.0, 0.0).trajectory.times_s.tolist() == plan.trajectory.times_s.tolist()
+    assert late.candidates is plan.candidates
+
+
+def test_a_plan_that_is_over_is_invalid(told, cpu):
+    engine = PlanningEngine(told, LIMITS, cpu, stop_if_none=True)
+    over = due(engine.plan(planner_input()), 3.0, 0.0)
+    assert not over.valid
+    assert over.trajectory is None
+    assert over.chosen is None
+    assert over.reasons == ('input_too_old: 3.00 s, the plan covers 3 s',)
+    stop = engine.refuse(STAMP_NS, ('deadline_missed',), ego())
+    assert stop.is_stop
+    gone = due(stop, 3.5, 0.0)
+    assert (gone.is_stop, gone.trajectory) == (False, None)
+    assert gone.reasons[0] == 'deadline_missed'
+    assert due(gone, 0.1, 0.0) is gone
 
 
 def test_equal_scores_choose_the_first_mode(told, cpu):

@@ -114,6 +114,7 @@ def _candidate_message(candidate: Candidate, odom_from_ego: np.ndarray) -> Traje
         command=int(candidate.command),
         mode=candidate.mode,
         score=float(candidate.score),
+        refined=candidate.refined,
         feasible=candidate.feasible,
         reasons=list(candidate.reasons),
         checks=[_check_message(check) for check in candidate.checks],

@@ -23,6 +23,7 @@ from sparseoccvla_ros.msg import (
     ReasoningTokens,
 )
 from sparseoccvla_ros.nodes.base import ManagedNode, publish_if_heard, run_nodes
+from sparseoccvla_ros.nodes.conversions.autoware import autoware_message, autoware_trajectory_type
 from sparseoccvla_ros.nodes.conversions.basic import stamp_ns_from
 from sparseoccvla_ros.nodes.conversions.occupancy import forecast_from, occupancy_from, reasoning_from, scene_from
 from sparseoccvla_ros.nodes.conversions.planning import PlanContext, marker_message, path_message, plan_message
@@ -81,6 +82,8 @@ class PlannerNode(ManagedNode):
         self._trajectory = self.output(PlannedTrajectory, 'trajectory')
         self._path = self.output(Path, 'path')
         self._markers = self.output(MarkerArray, 'markers')
+        autoware_type = autoware_trajectory_type()
+        self._autoware = None if autoware_type is None else self.output(autoware_type, 'autoware_trajectory')
         self._ego_motion = EgoMotionInput(self, parameters)
         self._subscriptions_made = [
             self.create_subscription(DrivingCommand, 'driving_command', self._on_command, LATCHED)
@@ -257,6 +260,8 @@ class PlannerNode(ManagedNode):
         publish_if_heard(self._trajectory, lambda: plan_message(plan, context))
         publish_if_heard(self._path, lambda: path_message(plan, context))
         publish_if_heard(self._markers, lambda: marker_message(plan, context))
+        if self._autoware is not None and plan.trajectory is not None:
+            publish_if_heard(self._autoware, lambda: autoware_message(plan, context))
 
     def _on_replaced(self, pair: ScenePair) -> None:
         self.count('superseded_scene')

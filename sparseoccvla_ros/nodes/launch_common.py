@@ -37,6 +37,7 @@ REMAPS = {
     'forecast': 'reasoning: OccupancyForecast',
     'reasoning_tokens': 'reasoning: ReasoningTokens',
     'trajectory': 'planner: PlannedTrajectory',
+    'autoware_trajectory': 'planner: autoware_planning_msgs/Trajectory, where that package is installed',
     'path': 'planner: nav_msgs/Path',
     'markers': 'planner: visualization_msgs/MarkerArray',
     '/diagnostics': 'all nodes: diagnostic_msgs/DiagnosticArray',

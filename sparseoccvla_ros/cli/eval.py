@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,7 @@ from sparseoccvla_ros.cli.eval_common import (
     ALL_CAMERAS,
     FAILED_SAMPLES,
     AllowFailures,
+    Bootstrap,
     CameraNames,
     Closing,
     Data,
@@ -27,21 +29,25 @@ from sparseoccvla_ros.cli.eval_common import (
     Threads,
     Version,
     Weights,
+    cell,
+    interval_note,
     refusal,
     require_writable,
     rig_cameras,
     scene_names,
     survey,
+    table_console,
 )
 from sparseoccvla_ros.cli.eval_forecast import forecast
 from sparseoccvla_ros.cli.eval_language import language
 from sparseoccvla_ros.cli.eval_planning import planning
 from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesTables
 from sparseoccvla_ros.data.occ3d import CLASS_NAMES
+from sparseoccvla_ros.evaluation.bootstrap import RESAMPLES, SceneBootstrap
 from sparseoccvla_ros.evaluation.replay_summary import revision
 
 if TYPE_CHECKING:
-    from sparseoccvla_ros.evaluation.occupancy_run import OccupancyRun
+    from sparseoccvla_ros.evaluation.occupancy_run import OccupancyRun, OccupancyScores
     from sparseoccvla_ros.model.config import VLAConfig
 
 eval_app = typer.Typer(name='eval', help='Metrics as a table and as JSON.', no_args_is_help=True)
@@ -65,6 +71,11 @@ def occupancy(
     threads: Threads = 2,
     score_threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help='Least class probability.')] = 0.5,
     closing: Closing = True,
+    constant_from: Annotated[
+        Path | None,
+        typer.Option(metavar='TRAIN_DIR', help='Data set with a training split: constant maps learnt there, beside.'),
+    ] = None,
+    bootstrap: Bootstrap = RESAMPLES,
     allow_failures: AllowFailures = False,
 ) -> None:
     """Occupancy against Occ3D labels: mIoU with the camera mask and without, geometric IoU, RayIoU at 1, 2 and 4 m.
@@ -76,6 +87,7 @@ def occupancy(
     # imported here: the other commands need not wait seconds for torch
     import torch
 
+    from sparseoccvla_ros.evaluation.constant_occupancy import learn_constants
     from sparseoccvla_ros.evaluation.occupancy_run import evaluate_occupancy
     from sparseoccvla_ros.model.config import load_model_config
     from sparseoccvla_ros.model.occupancy_decoding import VoxelRule
@@ -99,23 +111,46 @@ def occupancy(
         if json_file is not None:
             require_writable(json_file)
         _warn_of_order(config, rig, console)
+        constants = []
+        if constant_from is not None:
+            judged = {sample.token for name in names for sample in tables.scene(name).samples}
+            constants = learn_constants(NuScenesTables(constant_from, version), constant_from / 'gts', judged)
         columns = (TextColumn('keyframes'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console) as progress:
             task = progress.add_task('keyframes', total=keyframes)
-            run = evaluate_occupancy(tables, names, gts, engine, config, rule, lambda: progress.advance(task))
+            run = evaluate_occupancy(
+                tables, names, gts, engine, config, rule, lambda: progress.advance(task), constants
+            )
     except (ValueError, OSError) as error:
         raise refusal(error, console) from error
     settings = {
         'data': str(data), 'version': version, 'gts': str(gts), 'scenes': names, 'model': model, 'config': config.name,
         'weights': weights or 'untrained', 'cameras': rig, 'device': device, 'score_threshold': score_threshold,
-        'closing': closing, 'revision': revision(),
+        'closing': closing, 'constant_from': str(constant_from or ''), 'revision': revision(),
     }  # fmt: skip
-    _show(run, f'{config.name}, {settings["weights"]}')
+    resampled = SceneBootstrap(run.scored_scenes, bootstrap)
+    titles = {constant.name: f'constant ({constant.title})' for constant in constants}
+    own_intervals = run.scores.intervals(resampled)
+    intervals = {name: scores.intervals(resampled) for name, scores in run.constants.items()}
+    document = {
+        **settings,
+        **run.summary(),
+        'intervals': own_intervals,
+        'bootstrap': resampled.summary(),
+        'constants': {
+            name: {'title': titles[name], 'scores': scores.result(), 'intervals': intervals[name]}
+            for name, scores in run.constants.items()
+        },
+    }
+    _show(run.scores, own_intervals, f'{config.name}, {settings["weights"]}')
+    for name, scores in run.constants.items():
+        _show(scores, intervals[name], titles[name])
+    _show_counts(run, resampled)
     if run.failures:
         _show_failures(run, console)
     if json_file is not None:
         try:
-            json_file.write_text(json.dumps({**settings, **run.summary()}, indent=1) + '\n', encoding='utf-8')
+            json_file.write_text(json.dumps(document, indent=1) + '\n', encoding='utf-8')
         except OSError as error:  # a full disk, for example
             raise refusal(error, console) from error
     if run.failures and not allow_failures:
@@ -135,30 +170,33 @@ def _warn_of_order(config: VLAConfig, rig: Sequence[str], console: Console) -> N
         )  # fmt: skip
 
 
-def _show(run: OccupancyRun, title: str) -> None:
-    scores = run.summary()['scores']
+def _show(scores: OccupancyScores, intervals: Mapping[str, list[float] | None], title: str) -> None:
+    figures = scores.result()
+
+    def shown(name: str) -> str:
+        return cell(figures[name], intervals.get(name))
+
     table = Table('%', 'camera mask', 'whole grid', title=title)
     for row in ('miou', 'geometric_iou', *(f'iou/{name}' for name in CLASS_NAMES)):
-        table.add_row(
-            row.removeprefix('iou/'), *(_percent(scores[f'{area}/{row}']) for area in ('camera_mask', 'no_mask'))
-        )
+        table.add_row(row.removeprefix('iou/'), *(shown(f'{area}/{row}') for area in ('camera_mask', 'no_mask')))
     rays = Table('%', '1 m', '2 m', '4 m', 'mean')
-    rays.add_row('RayIoU', *(_percent(scores[f'rayiou/{column}']) for column in ('1m', '2m', '4m', 'mean')))
+    rays.add_row('RayIoU', *(shown(f'rayiou/{column}') for column in ('1m', '2m', '4m', 'mean')))
     for column in (*table.columns[1:], *rays.columns[1:]):
         column.justify = 'right'
-    console = Console()
+    console = table_console()
     console.print(table)
     console.print(rays)
+
+
+def _show_counts(run: OccupancyRun, bootstrap: SceneBootstrap) -> None:
+    console = Console()
+    console.print(interval_note(bootstrap), markup=False, highlight=False, soft_wrap=True)
     console.print(
         f'{run.keyframes} keyframes ({run.temporal} with earlier frames, {run.degraded} without some camera), '
-        f'{run.camera.samples} with a camera mask; rays from: {run.ray_origins}',
+        f'{run.scores.camera.samples} with a camera mask; rays from: {run.ray_origins}',
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _percent(value: float | None) -> str:
-    return '-' if value is None else f'{100.0 * value:.2f}'
 
 
 def _show_failures(run: OccupancyRun, console: Console) -> None:

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesError, NuScenesTables
+from sparseoccvla_ros.evaluation.bootstrap import LEVEL, SceneBootstrap
 
 USER_ERROR, FAILED_SAMPLES = 2, 1
 ALL_CAMERAS = ','.join(CAMERAS)
@@ -30,6 +31,11 @@ Device = Annotated[str, typer.Option(help='cpu or cuda:N.')]
 Threads = Annotated[int, typer.Option(min=1, help='Threads on the CPU.')]
 Closing = Annotated[bool, typer.Option(help='Fill holes between points.')]
 AllowFailures = Annotated[bool, typer.Option(help='Exit with 0 although keyframes failed.')]
+Bootstrap = Annotated[
+    int, typer.Option(min=0, metavar='R', help='Resamples of the scenes for 95 % intervals; 0: no intervals.')
+]
+#: Of a table with intervals that goes to a file: as wide as it needs to be.
+FILE_WIDTH = 200
 
 
 def scene_names(tables: NuScenesTables, names: list[str] | None, file: Path | None) -> list[str]:
@@ -90,6 +96,28 @@ def require_writable(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(file if file.exists() else file.parent, os.W_OK):
         raise PermissionError(f'{file} cannot be written')
+
+
+def table_console() -> Console:
+    """Where tables go: a terminal of its own width, or a file or pipe that does not break cells."""
+    console = Console()
+    return console if console.is_terminal else Console(width=FILE_WIDTH)
+
+
+def cell(value: float | None, ends: Sequence[float] | None, factor: float = 100.0, decimals: int = 2) -> str:
+    """A figure times ``factor`` and its interval ``[low, high]`` where there is one; '-' for None."""
+    if value is None:
+        return '-'
+    numbers = [f'{factor * number:.{decimals}f}' for number in (value, *(ends or ()))]
+    return numbers[0] if len(numbers) == 1 else f'{numbers[0]} [{numbers[1]}, {numbers[2]}]'
+
+
+def interval_note(bootstrap: SceneBootstrap) -> str:
+    """How the intervals were made, or why there are none."""
+    if bootstrap.off:
+        return bootstrap.off
+    how = f'{bootstrap.resamples} resamples of {len(bootstrap.scenes)} scenes'
+    return f'[low, high]: {100.0 * LEVEL:g} % interval by bootstrap over scenes, {how}'
 
 
 def refusal(error: Exception, console: Console) -> typer.Exit:

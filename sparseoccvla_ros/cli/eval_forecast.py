@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ from sparseoccvla_ros.cli.eval_common import (
     ALL_CAMERAS,
     FAILED_SAMPLES,
     AllowFailures,
+    Bootstrap,
     CameraNames,
     Closing,
     Data,
@@ -26,13 +28,17 @@ from sparseoccvla_ros.cli.eval_common import (
     Threads,
     Version,
     Weights,
+    cell,
+    interval_note,
     refusal,
     require_writable,
     rig_cameras,
     scene_names,
     survey,
+    table_console,
 )
 from sparseoccvla_ros.data.nuscenes import NuScenesTables
+from sparseoccvla_ros.evaluation.bootstrap import RESAMPLES, SceneBootstrap
 from sparseoccvla_ros.evaluation.replay_summary import revision
 
 if TYPE_CHECKING:
@@ -67,6 +73,7 @@ def forecast(
     ] = None,
     closing: Closing = True,
     history: Annotated[int, typer.Option(min=0, help='Score keyframes with so many earlier ones only.')] = 0,
+    bootstrap: Bootstrap = RESAMPLES,
     allow_failures: AllowFailures = False,
 ) -> None:
     """Forecast occupancy at each horizon: IoU, and mIoU in two conventions, with and without camera mask.
@@ -119,44 +126,56 @@ def forecast(
         'weights': weights or 'untrained', 'cameras': rig, 'device': device, 'score_threshold': score_threshold,
         'forecast_threshold': forecast_threshold, 'closing': closing, 'history': history, 'revision': revision(),
     }  # fmt: skip
-    _show(run, f'{config.name}, {settings["weights"]}')
+    resampled = SceneBootstrap(run.scenes, bootstrap)
+    intervals = run.intervals(resampled)
+    document = {**settings, **run.summary(), 'intervals': intervals, 'bootstrap': resampled.summary()}
+    _show(run, intervals, f'{config.name}, {settings["weights"]}')
+    _show_counts(run, resampled)
     if run.failures:
         _show_failures(run, console)
     if json_file is not None:
         try:
-            json_file.write_text(json.dumps({**settings, **run.summary()}, indent=1) + '\n', encoding='utf-8')
+            json_file.write_text(json.dumps(document, indent=1) + '\n', encoding='utf-8')
         except OSError as error:  # a full disk, for example
             raise refusal(error, console) from error
     if run.failures and not allow_failures:
         raise typer.Exit(FAILED_SAMPLES)
 
 
-def _show(run: ForecastRun, title: str) -> None:
-    console = Console()
+def _show(run: ForecastRun, intervals: Mapping, title: str) -> None:
+    console = table_console()
     times = [f'{time_s:g}s' for time_s in run.horizons_s]
     means = ['mean_1_2_3s'] if {'1s', '2s', '3s'} <= set(times) else []
     scores = run.summary()['scores']
+
+    def shown(frame: str, mask: str, row: str, name: str) -> str:
+        ends = intervals[frame][mask][row] if intervals else {}
+        return cell(scores[frame][mask][row][name], ends.get(name))
+
     for frame, masks in scores.items():
         for mask, rows in masks.items():
             table = Table('%', '', *times, *('mean' for _ in means), title=f'{title}: {FRAME_TITLES[frame]}, {mask}')
             for heading, name in SHOWN:
-                for row, figures in rows.items():
-                    table.add_row(heading, row, *(_percent(figures[f'{name}/{column}']) for column in times + means))
+                for row in rows:
+                    cells = (shown(frame, mask, row, f'{name}/{column}') for column in times + means)
+                    table.add_row(heading, row, *cells)
                 table.add_section()
             for column in table.columns[2:]:
                 column.justify = 'right'
             console.print(table)
+
+
+def _show_counts(run: ForecastRun, bootstrap: SceneBootstrap) -> None:
+    console = Console()
+    console.print(interval_note(bootstrap), markup=False, highlight=False, soft_wrap=True)
+    times = ', '.join(f'{time_s:g}s' for time_s in run.horizons_s)
     console.print(
         f'{run.scored} of {run.keyframes} keyframes scored ({run.temporal} with earlier frames, {run.degraded} without '
         f'some camera), {run.with_camera_mask} with a camera mask; not scored: {run.without_future} without a keyframe '
-        f'at {", ".join(times)}, {run.without_history} without enough earlier ones',
+        f'at {times}, {run.without_history} without enough earlier ones',
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _percent(value: float | None) -> str:
-    return '-' if value is None else f'{100.0 * value:.2f}'
 
 
 def _show_failures(run: ForecastRun, console: Console) -> None:

@@ -17,16 +17,21 @@ from sparseoccvla_ros.cli.ask_model import ModelRequest, ScenesAsked, ask_model
 from sparseoccvla_ros.cli.eval_common import (
     ALL_CAMERAS,
     FAILED_SAMPLES,
+    Bootstrap,
     CameraNames,
     Device,
     Threads,
     Weights,
+    cell,
+    interval_note,
     refusal,
     require_writable,
+    table_console,
 )
 from sparseoccvla_ros.data.qa.drivelm import DriveLMSet
-from sparseoccvla_ros.data.qa.pairs import QAPair
+from sparseoccvla_ros.data.qa.pairs import QAPair, read_json
 from sparseoccvla_ros.data.qa.sources import PLACES, answers_to, load_answers, load_questions
+from sparseoccvla_ros.evaluation.bootstrap import RESAMPLES, SceneBootstrap
 from sparseoccvla_ros.evaluation.replay_summary import revision
 
 if TYPE_CHECKING:
@@ -49,7 +54,12 @@ def language(
     ] = None,
     model: Annotated[str | None, typer.Option(help='Ask this model: a configuration name or a .yaml path.')] = None,
     weights: Weights = '',
-    version: Annotated[str, typer.Option(metavar='V', help='Folder of the tables (--model).')] = 'v1.0-trainval',
+    version: Annotated[
+        str,
+        typer.Option(
+            metavar='V', help='Folder of the tables (--model; for intervals: which keyframe is of which scene).'
+        ),
+    ] = 'v1.0-trainval',
     scene: Annotated[list[str] | None, typer.Option(help='Scene (--model); repeatable. All if not given.')] = None,
     scenes_file: Annotated[Path | None, typer.Option(help='File with one scene name a line (--model).')] = None,
     cameras: CameraNames = ALL_CAMERAS,
@@ -61,6 +71,7 @@ def language(
     protocol: Annotated[str, typer.Option(help='all, or hermes: as the script of HERMES counts.')] = 'all',
     json_file: Annotated[Path | None, typer.Option('--json', metavar='FILE', help='Write all figures there.')] = None,
     save_predictions: Annotated[Path | None, typer.Option(metavar='FILE', help='Write the answers there.')] = None,
+    bootstrap: Bootstrap = RESAMPLES,
     allow_failures: Annotated[bool, typer.Option(help='Exit with 0 although answers are missing.')] = False,
 ) -> None:
     """Language: BLEU, METEOR, ROUGE-L, CIDEr, exact answers, counts, distances, positions, DriveLM's scores.
@@ -105,14 +116,19 @@ def language(
         pairs, answers = [found.pairs[place] for place in places], [answers[place] for place in places]
         if save_predictions is not None:  # before anything else can go wrong
             save_predictions.write_text(_predictions(pairs, answers), encoding='utf-8')
-        scores = report(pairs, answers, words, protocol, found.frames if isinstance(found, DriveLMSet) else None)
+        of_pair = _scenes(pairs, data / version)
+        resampled = SceneBootstrap(of_pair, bootstrap)
+        frames = found.frames if isinstance(found, DriveLMSet) else None
+        scores = report(pairs, answers, words, protocol, frames, of_pair, resampled)
     except (ValueError, OSError, JavaError) as error:
         raise refusal(error, console) from error
     answered_by = str(predictions) if predictions is not None else f'{model}, {weights or "untrained"}'
-    _show(scores, found.skipped, f'{questions}, {answered_by}')
+    _show(scores, f'{questions}, {answered_by}')
+    _show_notes(scores, found.skipped, resampled)
     if run is not None:
         _show_failures(run, console)
     document = {**settings, 'skipped': dict(found.skipped), **_counts(run), **scores.summary()}
+    document['bootstrap'] = resampled.summary()
     try:
         if json_file is not None:
             json_file.write_text(json.dumps(document, indent=1) + '\n', encoding='utf-8')
@@ -120,6 +136,25 @@ def language(
         raise refusal(error, console) from error
     if scores.missing and not allow_failures:
         raise typer.Exit(FAILED_SAMPLES)
+
+
+def _scenes(pairs: Sequence[QAPair], tables: Path) -> list[str]:
+    """The scene of each pair, by the pair or by the table of keyframes; empty where neither tells.
+
+    Raises:
+        QAError: the table cannot be read.
+        ValueError: it lacks a keyframe.
+    """
+    if all(pair.scene_token for pair in pairs):
+        return [pair.scene_token for pair in pairs]
+    path = tables / 'sample.json'
+    if not path.is_file():
+        return []
+    scenes = {row['token']: row['scene_token'] for row in read_json(path)}
+    missing = next((pair.sample_token for pair in pairs if pair.sample_token not in scenes), None)
+    if missing is not None:
+        raise ValueError(f'{path} has no keyframe {missing}; questions and --version do not belong together')
+    return [scenes[pair.sample_token] for pair in pairs]
 
 
 def _first(places: list[int], limit: int, skipped: Counter[str]) -> list[int]:
@@ -148,46 +183,46 @@ def _counts(run: LanguageRun | None) -> dict[str, object]:
     return {'keyframes': run.keyframes, 'degraded': run.degraded, 'temporal': run.temporal, 'failures': failures}
 
 
-def _show(scores: LanguageReport, skipped: Mapping[str, int], title: str) -> None:
-    console = Console()
+def _show(scores: LanguageReport, title: str) -> None:
+    console, ends = table_console(), scores.intervals
     table = Table('kind', 'n', 'missing', 'exact %', 'BLEU-4', 'ROUGE-L', 'CIDEr', 'METEOR', title=title)
     for kind, row in scores.by_kind.items():
-        figures = (row.bleu_4, row.rouge_l, row.cider)
-        table.add_row(
-            kind, str(row.questions), str(row.missing), _percent(row.exact_match), *map(_figure, figures), '-'
-        )
-    figures = [scores.language.corpus.get(name) for name in ('Bleu_4', 'ROUGE_L', 'CIDEr', 'METEOR')]
-    counts = str(scores.questions), str(scores.missing)
-    table.add_row('all', *counts, _percent(scores.exact_match), *map(_figure, figures))
+        cells = [cell(row.exact_match, ends.get(f'by_kind/{kind}/exact_match'))]
+        for name in ('bleu_4', 'rouge_l', 'cider'):
+            cells.append(cell(getattr(row, name), ends.get(f'by_kind/{kind}/{name}'), 1.0, 4))
+        table.add_row(kind, str(row.questions), str(row.missing), *cells, '-')
+    cells = [cell(scores.exact_match, ends.get('exact_match'))]
+    for name in ('Bleu_4', 'ROUGE_L', 'CIDEr', 'METEOR'):
+        cells.append(cell(scores.language.corpus.get(name), ends.get(name), 1.0, 4))
+    table.add_row('all', str(scores.questions), str(scores.missing), *cells)
     for column in table.columns[1:]:
         column.justify = 'right'
     console.print(table)
     for kind, score in scores.numeric.items():
-        told = [f'{score.questions} questions', *(f'{name} {_percent(x)} %' for name, x in score.shares.items())]
+        shares = {name: cell(share, ends.get(f'numeric/{kind}/{name}')) for name, share in score.shares.items()}
+        told = [f'{score.questions} questions', *(f'{name} {share} %' for name, share in shares.items())]
         told.append(f'{score.without_value} answers without a value')
         if score.mean_error is not None:
-            told.append(f'mean error of the others {score.mean_error:.2f}{"" if kind == "count" else " m"}')
-        console.print(f'{kind}: {", ".join(told)}', highlight=False, soft_wrap=True)
+            error = cell(score.mean_error, ends.get(f'numeric/{kind}/mean_error'), 1.0)
+            told.append(f'mean error of the others {error}{"" if kind == "count" else " m"}')
+        console.print(f'{kind}: {", ".join(told)}', markup=False, highlight=False, soft_wrap=True)
     if scores.drivelm is not None:
         own = scores.drivelm
         console.print(
-            f'DriveLM (tags {own.tags}): accuracy {_percent(own.accuracy)} %, match F1 {_figure(own.match_f1)}, '
-            f'language {_figure(own.language)}; questions {own.questions}, {own.gated} gated; left out: {own.left_out}',
+            f'DriveLM (tags {own.tags}): accuracy {cell(own.accuracy, None)} %, '
+            f'match F1 {cell(own.match_f1, None, 1.0, 4)}, language {cell(own.language, None, 1.0, 4)}; '
+            f'questions {own.questions}, {own.gated} gated; left out: {own.left_out}',
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
-    notes = [f'protocol {scores.protocol}, tokenizer {scores.tokenizer}']
+
+
+def _show_notes(scores: LanguageReport, skipped: Mapping[str, int], bootstrap: SceneBootstrap) -> None:
+    console = Console()
+    notes = [interval_note(bootstrap), f'protocol {scores.protocol}, tokenizer {scores.tokenizer}']
     notes += [f'no {name}: {reason}' for name, reason in scores.language.unavailable.items()]
     notes += [f'left out: {number} x {reason}' for reason, number in skipped.items()]
     for note in notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
-
-
-def _percent(value: float | None) -> str:
-    return '-' if value is None else f'{100.0 * value:.2f}'
-
-
-def _figure(value: float | None) -> str:
-    return '-' if value is None else f'{value:.4f}'
 
 
 def _show_failures(run: LanguageRun, console: Console) -> None:

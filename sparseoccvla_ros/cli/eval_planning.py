@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ from sparseoccvla_ros.cli.eval_common import (
     ALL_CAMERAS,
     FAILED_SAMPLES,
     AllowFailures,
+    Bootstrap,
     CameraNames,
     Data,
     Device,
@@ -26,13 +27,17 @@ from sparseoccvla_ros.cli.eval_common import (
     Threads,
     Version,
     Weights,
+    cell,
+    interval_note,
     refusal,
     require_writable,
     rig_cameras,
     scene_names,
     survey,
+    table_console,
 )
 from sparseoccvla_ros.data.nuscenes import NuScenesTables
+from sparseoccvla_ros.evaluation.bootstrap import RESAMPLES, SceneBootstrap
 from sparseoccvla_ros.evaluation.planning_drivable import WORLD_VERSION
 from sparseoccvla_ros.evaluation.planning_metrics import PROTOCOLS
 from sparseoccvla_ros.evaluation.replay_summary import revision
@@ -69,6 +74,7 @@ def planning(
     leaky_command: Annotated[
         bool, typer.Option('--leaky-command', help='Take commands from the RECORDED future; results are labelled.')
     ] = False,
+    bootstrap: Bootstrap = RESAMPLES,
     allow_failures: AllowFailures = False,
 ) -> None:
     """Planned paths against the driven ones: stp3, vad, uniad and omnidrive, of the model and of planners without eyes.
@@ -84,7 +90,7 @@ def planning(
     from sparseoccvla_ros.evaluation.planning_samples import require_unseen, training_samples
 
     console = Console(stderr=True)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)  # until the ego-status MLP is trained, see there
     ego_status, learnt_from = None, None
     try:
         tables = NuScenesTables(data, version)
@@ -99,6 +105,7 @@ def planning(
             require_unseen(tables, names, tokens)
             ego_status = train_ego_status_planner(samples, seed)
             learnt_from = f'{len(samples)} keyframes of the training split of world {baselines_from}'
+        torch.set_num_threads(threads)
         rig = rig_cameras(cameras, known) if model else []
         columns = (TextColumn('keyframes'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with (
@@ -117,12 +124,16 @@ def planning(
         'cameras': rig, 'device': device, 'vehicle': vehicle, 'seed': seed, 'ego_status_mlp': learnt_from,
         'note': LEAK if leaky_command else '', 'revision': revision(),
     }  # fmt: skip
-    _show(run, f'{model}, {settings["weights"]}' if model else 'baselines', learnt_from)
+    resampled = SceneBootstrap(run.scenes, bootstrap)
+    intervals = run.intervals(resampled)
+    document = {**settings, **run.summary(), 'intervals': intervals, 'bootstrap': resampled.summary()}
+    _show(run, intervals, f'{model}, {settings["weights"]}' if model else 'baselines')
+    _show_notes(run, resampled, learnt_from)
     if run.failures:
         _show_failures(run, console)
     if json_file is not None:
         try:
-            json_file.write_text(json.dumps({**settings, **run.summary()}, indent=1) + '\n', encoding='utf-8')
+            json_file.write_text(json.dumps(document, indent=1) + '\n', encoding='utf-8')
         except OSError as error:  # a full disk, for example
             raise refusal(error, console) from error
     if run.failures and not allow_failures:
@@ -162,8 +173,8 @@ def _built(
         reasoning.close()
 
 
-def _show(run: PlanningRun, title: str, learnt_from: str | None) -> None:
-    console = Console()
+def _show(run: PlanningRun, intervals: Mapping, title: str) -> None:
+    console = table_console()
     scores = run.summary()['scores']
     leak = f', {LEAK}' if run.leaky_command else ''
     for protocol in PROTOCOLS:
@@ -172,33 +183,34 @@ def _show(run: PlanningRun, title: str, learnt_from: str | None) -> None:
         for name, heading, factor, decimals in MEASURES:
             for row, figures in scores.items():
                 if f'{protocol}/{name}/1s' in figures:
-                    values = [figures[f'{protocol}/{name}/{time}'] for time in TIMES]
-                    cells = [_figure(value, factor, decimals) for value in values]
+                    keys, ends = [f'{protocol}/{name}/{time}' for time in TIMES], intervals.get(row, {})
+                    cells = [cell(figures[key], ends.get(key), factor, decimals) for key in keys]
                     table.add_row(heading, row, *cells, str(figures['missing']))
             table.add_section()
         for column in table.columns[2:]:
             column.justify = 'right'
         console.print(table)
+
+
+def _show_notes(run: PlanningRun, bootstrap: SceneBootstrap, learnt_from: str | None) -> None:
     commands = ', '.join(f'{number} {source}' for source, number in run.commands.items()) or 'none'
     notes = [
+        interval_note(bootstrap),
         f'{run.judged} of {run.keyframes} keyframes judged ({run.temporal} with earlier frames, {run.degraded} without '
         f'some camera), {run.with_drivable} with a drivable area; not judged: {run.left_out["without_future"]} without '
         f'3 s ahead, {run.left_out["without_past"]} without motion from past poses',
         f'commands: {commands}',
     ]
-    if 'model' in scores:
+    if 'model' in run.rows:
         notes.append(
             f'the gate refused every candidate of {run.refused} keyframes; a missing plan counts as a collision, and '
             'as standing still in L2'
         )
     if learnt_from is not None:
         notes.append(f'ego_status_mlp learnt from {learnt_from}')
+    console = Console()
     for note in notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
-
-
-def _figure(value: float | None, factor: float, decimals: int) -> str:
-    return '-' if value is None else f'{factor * value:.{decimals}f}'
 
 
 def _show_failures(run: PlanningRun, console: Console) -> None:

@@ -8,7 +8,7 @@ TP / (TP + FP + FN) of classes 0..16. They differ in the classes that do not occ
 
 Geometric IoU (occupied against free) is the same in both. Where the truth has nothing occupied at all there is no
 score: nan, although ``occworld`` taken to the letter gives 1 and ``sparseworld`` 0. ``mean_1_2_3s`` is the mean of the
-three values, nan if one of them is.
+three values, nan if one of them is. Metrics take many counts at once, [..., 18, 18], and give [...].
 
 Sources: SparseWorld (``occ_metrics.py``), OccWorld (``utils/metric_util.py``).
 """
@@ -21,6 +21,7 @@ from types import MappingProxyType
 import numpy as np
 
 from sparseoccvla_ros.data.occ3d import FREE
+from sparseoccvla_ros.evaluation.bootstrap import SceneSums
 from sparseoccvla_ros.evaluation.occupancy_metrics import (
     LABELS,
     confusion_counts,
@@ -37,22 +38,23 @@ Array = np.ndarray
 MEAN_TIMES_S = (1.0, 2.0, 3.0)
 
 
-def sparseworld_miou(counts: Array) -> float:
-    """mIoU of ``counts`` [18, 18]: only classes absent from both sides are left out; nan if the truth is empty."""
+def sparseworld_miou(counts: Array) -> Array:
+    """mIoU: only classes absent from both sides are left out; nan if the truth is empty."""
     correct, union = intersection_and_union(counts)
-    return mean_of_numbers(ratio(correct, union)[:FREE]) if counts[:FREE].any() else float('nan')
+    ious = ratio(correct, union)[..., :FREE]
+    return np.where(counts[..., :FREE, :].any(axis=(-2, -1)), mean_of_numbers(ious), np.nan)[()]
 
 
-def occworld_miou(counts: Array) -> float:
-    """mIoU of ``counts`` [18, 18]: classes absent from the truth count as 1; nan if the truth is empty."""
+def occworld_miou(counts: Array) -> Array:
+    """mIoU: classes absent from the truth count as 1; nan if the truth is empty."""
     correct, union = intersection_and_union(counts)
-    in_truth = counts.sum(axis=1) > 0
-    ious = np.where(in_truth, ratio(correct, union), 1.0)[:FREE]
-    return float(ious.mean()) if in_truth[:FREE].any() else float('nan')
+    in_truth = counts.sum(axis=-1)[..., :FREE] > 0
+    ious = np.where(in_truth, ratio(correct, union)[..., :FREE], 1.0)
+    return np.where(in_truth.any(axis=-1), ious.mean(axis=-1), np.nan)[()]
 
 
 #: Every mIoU is named after one of these.
-CONVENTIONS: MappingProxyType[str, Callable[[Array], float]] = MappingProxyType(
+CONVENTIONS: MappingProxyType[str, Callable[[Array], Array]] = MappingProxyType(
     {'sparseworld': sparseworld_miou, 'occworld': occworld_miou}
 )
 
@@ -70,14 +72,20 @@ class ForecastScore:
         if not self.times_s or len(set(self.times_s)) < len(self.times_s) or not np.isfinite(self.times_s).all():
             raise ValueError(f'times_s must be distinct finite seconds, not {self.times_s}')
         self.samples = 0
-        self.counts = np.zeros((len(self.times_s), LABELS, LABELS), dtype=np.int64)
+        self.by_scene = SceneSums(len(self.times_s), LABELS, LABELS)
 
-    def add(self, predicted: Array, truth: Array) -> None:
+    @property
+    def counts(self) -> Array:
+        """Confusion counts [T, 18, 18] of all samples."""
+        return self.by_scene.total
+
+    def add(self, predicted: Array, truth: Array, scene: str = '') -> None:
         """Add one sample.
 
         Args:
             predicted: labels [T, X, Y, Z] at the T times, integers 0..17.
             truth: labels of the same shape; what is outside 0..17 (255: unlabelled) is not counted.
+            scene: where the sample is from, for intervals.
 
         Raises:
             ValueError: not one grid per time, or arrays that :func:`confusion_counts` refuses.
@@ -87,7 +95,8 @@ class ForecastScore:
         for name, labels in (('predicted', predicted), ('truth', truth)):
             if labels.ndim != 4 or labels.shape[0] != expected:
                 raise ValueError(f'{name} {labels.shape} must be [{expected}, X, Y, Z], for times {self.times_s} s')
-        self.counts += np.stack([confusion_counts(*grids) for grids in zip(predicted, truth, strict=True)])
+        counts = np.stack([confusion_counts(*grids) for grids in zip(predicted, truth, strict=True)])
+        self.by_scene.add(scene, counts)
         self.samples += 1
 
     def result(self) -> dict[str, float]:
@@ -95,11 +104,19 @@ class ForecastScore:
 
         With 1, 2 and 3 s among the times there is ``mean_1_2_3s`` of each as well.
         """
+        return {name: float(value) for name, value in self.figures(self.counts).items()}
+
+    def figures(self, counts: Array) -> dict[str, Array]:
+        """The same of other counts [..., T, 18, 18], each [...]."""
         scores = {f'{name}/miou': miou for name, miou in CONVENTIONS.items()} | {'geometric_iou': geometric_iou}
-        result = {}
-        for name, score in scores.items():
-            at_time = {time_s: score(counts) for time_s, counts in zip(self.times_s, self.counts, strict=True)}
-            result.update({f'{name}/{time_s:g}s': value for time_s, value in at_time.items()})
-            if set(MEAN_TIMES_S) <= set(at_time):
-                result[f'{name}/mean_1_2_3s'] = float(np.mean([at_time[time_s] for time_s in MEAN_TIMES_S]))
+        return {
+            key: value for name, score in scores.items() for key, value in self.at_times(name, score(counts)).items()
+        }
+
+    def at_times(self, name: str, values: Array) -> dict[str, Array]:
+        """Values [..., T] as ``<name>/<t>s``, and their mean at 1, 2 and 3 s where these are among the times."""
+        at_time = {time_s: values[..., number] for number, time_s in enumerate(self.times_s)}
+        result = {f'{name}/{time_s:g}s': value for time_s, value in at_time.items()}
+        if set(MEAN_TIMES_S) <= set(at_time):
+            result[f'{name}/mean_1_2_3s'] = np.mean([at_time[time_s] for time_s in MEAN_TIMES_S], axis=0)
         return result

@@ -16,7 +16,7 @@ beyond the present range is predicted free there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from sparseoccvla_ros.data.occ3d import (
     OccupancyLabels,
     load_labels,
 )
+from sparseoccvla_ros.evaluation.bootstrap import SceneBootstrap
 from sparseoccvla_ros.evaluation.forecast_metrics import MEAN_TIMES_S, ForecastScore
 from sparseoccvla_ros.evaluation.grid_motion import GridMotion
 from sparseoccvla_ros.evaluation.occupancy_metrics import class_iou, mean_of_numbers
@@ -108,7 +109,14 @@ class ForecastRun:
         """Scored keyframes whose labels have a camera mask at every horizon."""
         return self.scores[FRAMES[0]]['camera_mask'][ROWS[0]].samples
 
-    def add(self, forecast: Array, prediction: Array, labels: Array, later: Sequence[LaterLabels]) -> None:
+    @property
+    def scenes(self) -> list[str]:
+        """Names of the scenes with a scored keyframe."""
+        return self.scores[FRAMES[0]][MASKS[0]][ROWS[0]].by_scene.scenes
+
+    def add(
+        self, forecast: Array, prediction: Array, labels: Array, later: Sequence[LaterLabels], scene: str = ''
+    ) -> None:
         """Score one keyframe.
 
         Args:
@@ -116,6 +124,7 @@ class ForecastRun:
             prediction: the model's labels of the present, uint8 [200, 200, 16].
             labels: the true ones; unlabelled voxels count as free where they are held as a prediction.
             later: truth at the H horizons.
+            scene: where the keyframe is from, for intervals.
 
         Raises:
             ValueError: arrays or poses that cannot be scored; the keyframe is then in none of the scores.
@@ -128,22 +137,23 @@ class ForecastRun:
         truth = [at.labels.semantics for at in later]
         masks = [at.labels.mask_camera for at in later]
         moved = np.stack([m.moved(grid, UNLABELLED) for m, grid in zip(to_current, truth, strict=True)])
-        self._count('current_ego', 'no_mask', rows, moved)
+        self._count('current_ego', 'no_mask', rows, moved, scene)
         warped = {
             row: np.stack([m.moved(grid, FREE) for m, grid in zip(to_future, grids, strict=True)])
             for row, grids in rows.items()
         }
-        self._count('future_ego_leak', 'no_mask', warped, np.stack(truth))
+        self._count('future_ego_leak', 'no_mask', warped, np.stack(truth), scene)
         if all(mask is not None for mask in masks):
             seen = np.stack([m.moved(mask, 0) for m, mask in zip(to_current, masks, strict=True)])
-            self._count('current_ego', 'camera_mask', rows, np.where(seen > 0, moved, UNLABELLED))
+            self._count('current_ego', 'camera_mask', rows, np.where(seen > 0, moved, UNLABELLED), scene)
             seen = np.stack(masks)
-            self._count('future_ego_leak', 'camera_mask', warped, np.where(seen > 0, np.stack(truth), UNLABELLED))
+            seen_truth = np.where(seen > 0, np.stack(truth), UNLABELLED)
+            self._count('future_ego_leak', 'camera_mask', warped, seen_truth, scene)
         self.scored += 1
 
-    def _count(self, frame: str, mask: str, rows: dict[str, Array], truth: Array) -> None:
+    def _count(self, frame: str, mask: str, rows: dict[str, Array], truth: Array, scene: str) -> None:
         for row, grids in rows.items():
-            self.scores[frame][mask][row].add(grids, truth)
+            self.scores[frame][mask][row].add(grids, truth, scene)
 
     def summary(self) -> dict[str, object]:
         """Counts, failures and all scores, for a JSON file; fractions 0..1, nan as None.
@@ -161,10 +171,19 @@ class ForecastRun:
             'degraded': self.degraded,
             'temporal': self.temporal,
             'failures': [vars(failure) for failure in self.failures],
-            'scores': {
-                frame: {mask: {row: _figures(score) for row, score in rows.items()} for mask, rows in masks.items()}
-                for frame, masks in self.scores.items()
-            },
+            'scores': self._each(lambda score: _without_nan(_figures(score, score.counts))),
+        }
+
+    def intervals(self, bootstrap: SceneBootstrap) -> dict[str, object]:
+        """Intervals of all scores, nested as ``scores`` in the summary; empty where there are none."""
+        if bootstrap.off:
+            return {}
+        return self._each(lambda score: bootstrap.intervals(_figures(score, bootstrap.sums(score.by_scene))))
+
+    def _each(self, made: Callable[[ForecastScore], object]) -> dict[str, object]:
+        return {
+            frame: {mask: {row: made(score) for row, score in rows.items()} for mask, rows in masks.items()}
+            for frame, masks in self.scores.items()
         }
 
 
@@ -244,7 +263,7 @@ def _keyframe(
             LaterLabels(load_labels(gts_root, at.scene, at.token), inverse(moment.global_from_ego) @ at.global_from_ego)
             for at in (moments[index] for index in moment.future_keyframes)
         ]
-        run.add(forecast, prediction, labels.semantics, later)
+        run.add(forecast, prediction, labels.semantics, later, moment.scene)
     except ValueError as error:
         reasons.append(f'not scored: {error}')
     return reasons
@@ -298,14 +317,14 @@ def _labels(points_m: torch.Tensor, logits: torch.Tensor, config: VLAConfig, rul
     return dense_labels(voxels, config.space).cpu().numpy()
 
 
-def _figures(score: ForecastScore) -> dict[str, float | None]:
-    figures = score.result()
-    movable = {}
-    for time_s, counts in zip(score.times_s, score.counts, strict=True):
-        ious = class_iou(counts)
-        figures |= {f'iou/{name}/{time_s:g}s': float(iou) for name, iou in zip(CLASS_NAMES, ious[:FREE], strict=True)}
-        movable[time_s] = mean_of_numbers(ious[list(MOVABLE)])
-    figures |= {f'movable_miou/{time_s:g}s': value for time_s, value in movable.items()}
-    if set(MEAN_TIMES_S) <= set(movable):
-        figures['movable_miou/mean_1_2_3s'] = float(np.mean([movable[time_s] for time_s in MEAN_TIMES_S]))
-    return {name: None if np.isnan(value) else value for name, value in figures.items()}
+def _figures(score: ForecastScore, counts: Array) -> dict[str, Array]:
+    """Of counts [..., T, 18, 18] at the score's times, each [...]."""
+    ious = class_iou(counts)  # [..., T, 18]
+    figures = score.figures(counts)
+    for number, time_s in enumerate(score.times_s):
+        figures |= {f'iou/{name}/{time_s:g}s': ious[..., number, label] for label, name in enumerate(CLASS_NAMES)}
+    return figures | score.at_times('movable_miou', mean_of_numbers(ious[..., MOVABLE]))
+
+
+def _without_nan(figures: Mapping[str, Array]) -> dict[str, float | None]:
+    return {name: None if np.isnan(value) else float(value) for name, value in figures.items()}

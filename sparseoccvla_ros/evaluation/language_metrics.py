@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
@@ -77,6 +79,37 @@ def score_bleu(
     scores, values = Bleu(len(BLEU)).compute_score(*_numbered(references, answers), verbose=0)
     corpus = {name: float(score) for name, score in zip(BLEU, scores, strict=True)}
     return corpus, {name: [float(value) for value in row] for name, row in zip(BLEU, values, strict=True)}
+
+
+def bleu_counts(references: Sequence[Sequence[str]], answers: Sequence[str]) -> np.ndarray:
+    """What BLEU adds up over the answers, integers [N, 10]: tokens of the answer, of the reference nearest in length,
+    n-grams of the answer, and those that are right, n = 1 to 4.
+    """
+    orders = len(BLEU)
+    scorer = BleuScorer(n=orders)
+    for texts, answer in zip(references, answers, strict=True):
+        scorer += (answer, list(texts))
+    counts = [
+        (
+            found['testlen'],
+            min(found['reflen'], key=lambda length: (abs(length - found['testlen']), length)),
+            *found['guess'],
+            *found['correct'],
+        )
+        for found in scorer.ctest
+    ]
+    return np.array(counts, dtype=np.int64).reshape(-1, 2 + 2 * orders)
+
+
+def bleu_from_counts(sums: np.ndarray) -> np.ndarray:
+    """BLEU-1 to 4 [..., 4] of sums [..., 10] of :func:`bleu_counts`, as pycocoevalcap rounds them; nan without any."""
+    small, tiny = 1e-9, 1e-15  # pycocoevalcap's
+    length, reference = sums[..., :1], sums[..., 1:2]
+    guessed, right = np.split(sums[..., 2:], 2, axis=-1)
+    orders = np.arange(1, guessed.shape[-1] + 1)
+    precision = np.cumprod((right + tiny) / (guessed + small), axis=-1) ** (1.0 / orders)
+    shortness = np.minimum((length + tiny) / (reference + small), 1.0)
+    return np.where(reference > 0, precision * np.exp(1.0 - 1.0 / shortness), np.nan)
 
 
 def add_meteor(scores: LanguageScores, references: Sequence[Sequence[str]], answers: Sequence[str]) -> None:

@@ -9,7 +9,9 @@ from itertools import groupby
 from sparseoccvla_ros.data.qa.drivelm import SOURCE as DRIVELM
 from sparseoccvla_ros.data.qa.drivelm import DriveLMFrame
 from sparseoccvla_ros.data.qa.pairs import QAPair
+from sparseoccvla_ros.evaluation.bootstrap import SceneBootstrap
 from sparseoccvla_ros.evaluation.drivelm_metrics import challenge_questions, language_score, score_drivelm
+from sparseoccvla_ros.evaluation.language_intervals import resampled_numeric, resampled_scores
 from sparseoccvla_ros.evaluation.language_metrics import (
     BLEU,
     METRICS,
@@ -19,7 +21,7 @@ from sparseoccvla_ros.evaluation.language_metrics import (
     score_tokens,
     tokenized,
 )
-from sparseoccvla_ros.evaluation.numeric_answers import NumericScore, score_numeric
+from sparseoccvla_ros.evaluation.numeric_answers import NumericScore, numeric_answers, score_numeric
 from sparseoccvla_ros.evaluation.tokenization import PTB, SIMPLE, TOKENIZERS, WHITESPACE, java_missing
 
 #: ALL: every pair. HERMES: as the only public script for OmniDrive (LMD0311/HERMES, extra_tools/eval_hermes_results.py)
@@ -63,7 +65,11 @@ class DriveLMReport:
 
 @dataclass(frozen=True)
 class LanguageReport:
-    """Scores over ``questions`` pairs; a ``missing`` answer counts as wrong. ``language`` is by name in METRICS."""
+    """Scores over ``questions`` pairs; a ``missing`` answer counts as wrong. ``language`` is by name in METRICS.
+
+    ``intervals`` [low, high] by the name in METRICS, ``exact_match``, ``by_kind/<kind>/<field>``,
+    ``numeric/<type>/<share>`` and ``numeric/<type>/mean_error``.
+    """
 
     protocol: str
     tokenizer: str
@@ -74,6 +80,7 @@ class LanguageReport:
     by_kind: dict[str, KindScores]
     numeric: dict[str, NumericScore]
     drivelm: DriveLMReport | None
+    intervals: dict[str, list[float] | None]
 
     def summary(self) -> dict[str, object]:
         """All of it, for a JSON file; None where a score cannot be had."""
@@ -90,6 +97,7 @@ class LanguageReport:
             'by_kind': {kind: asdict(scores) for kind, scores in self.by_kind.items()},
             'numeric': {kind: asdict(score) for kind, score in self.numeric.items()},
             'drivelm': asdict(self.drivelm) if self.drivelm is not None else None,
+            'intervals': self.intervals,
         }
 
 
@@ -142,6 +150,8 @@ def report(
     tokenizer: str,
     protocol: str = ALL,
     frames: Mapping[str, DriveLMFrame] | None = None,
+    scenes: Sequence[str] = (),
+    bootstrap: SceneBootstrap | None = None,
 ) -> LanguageReport:
     """Score one answer for each pair.
 
@@ -151,6 +161,8 @@ def report(
         tokenizer: see :func:`chosen_tokenizer`.
         protocol: named in the report; HERMES gives no METEOR.
         frames: DriveLM's keyframes by sample token; None for other sets.
+        scenes: of each pair, where there is a bootstrap.
+        bootstrap: over these scenes, for intervals; None: without.
 
     Raises:
         JavaError: the tokenizer needs Java, and there is none or it failed.
@@ -164,6 +176,13 @@ def report(
     else:
         add_meteor(language, *tokens)
     exact = [is_exact(answer, pair.answer) for pair, answer in zip(pairs, given, strict=True)]
+    numeric = numeric_answers(pairs, given)
+    intervals = {}
+    if bootstrap is not None and not bootstrap.off:
+        kinds = [pair.kind for pair in pairs]
+        own = {name: language.per_answer[name] for name in ('ROUGE_L', 'CIDEr') if name in language.per_answer}
+        scores = resampled_scores(bootstrap, scenes, kinds, tokens, {'exact_match': exact, **own})
+        intervals = bootstrap.intervals(scores | resampled_numeric(bootstrap, scenes, numeric))
     return LanguageReport(
         protocol=protocol,
         tokenizer=tokenizer,
@@ -172,8 +191,9 @@ def report(
         exact_match=sum(exact) / len(exact),
         language=language,
         by_kind=_by_kind(pairs, given, exact, language, tokens),
-        numeric=score_numeric(pairs, given),
+        numeric=score_numeric(numeric),
         drivelm=None if frames is None else _drivelm(pairs, given, tokens, frames),
+        intervals=intervals,
     )
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from sparseoccvla_ros.data.qa.pairs import QAPair
 
@@ -86,19 +88,47 @@ class NumericScore:
     mean_error: float | None
 
 
-def score_numeric(pairs: Sequence[QAPair], answers: Sequence[str]) -> dict[str, NumericScore]:
+@dataclass(frozen=True, eq=False)
+class NumericAnswers:
+    """Answers to the questions that ask for one type of value: the ``places`` of these among all, whether each answer
+    is ``right`` by the name of the share, bool [N], and its absolute error [N], nan without a value.
+    """
+
+    places: list[int]
+    right: dict[str, np.ndarray]
+    errors: np.ndarray
+
+
+def numeric_answers(pairs: Sequence[QAPair], answers: Sequence[str]) -> dict[str, NumericAnswers]:
     """By type, for the types that occur among the pairs.
 
     Args:
         pairs: with the reference answers.
         answers: one for each pair, '' where it is missing.
     """
-    errors: dict[str, list[tuple[float | None, float]]] = {}
-    for pair, answer in zip(pairs, answers, strict=True):
-        kind = type_of(pair)
-        if kind is not None:
-            errors.setdefault(kind, []).append(_error(kind, pair.answer, answer))
-    return {kind: _score(kind, errors[kind]) for kind in TYPES if kind in errors}
+    types = [type_of(pair) for pair in pairs]
+    found = {}
+    for kind in TYPES:
+        places = [place for place, own in enumerate(types) if own == kind]
+        if places:
+            values = [_error(kind, pairs[place].answer, answers[place]) for place in places]
+            errors, true = np.array(values, dtype=np.float64).T
+            found[kind] = NumericAnswers(places, _right(kind, errors, true), errors)
+    return found
+
+
+def score_numeric(answers: Mapping[str, NumericAnswers]) -> dict[str, NumericScore]:
+    """Scores of :func:`numeric_answers`."""
+    scores = {}
+    for kind, found in answers.items():
+        held = found.errors[~np.isnan(found.errors)]
+        scores[kind] = NumericScore(
+            questions=len(found.errors),
+            without_value=len(found.errors) - len(held),
+            shares={name: float(right.mean()) for name, right in found.right.items()},
+            mean_error=float(held.mean()) if held.size else None,
+        )
+    return scores
 
 
 def _error(kind: str, reference: str, answer: str) -> tuple[float | None, float]:
@@ -114,22 +144,14 @@ def _error(kind: str, reference: str, answer: str) -> tuple[float | None, float]
     return (None if found is None else abs(found - true)), float(true)
 
 
-def _score(kind: str, errors: Sequence[tuple[float | None, float]]) -> NumericScore:
-    held = [(error, true) for error, true in errors if error is not None]
+def _right(kind: str, errors: np.ndarray, true: np.ndarray) -> dict[str, np.ndarray]:
     # for the rounding of floats: 8.2 m is 1 m from 9.2 m
     slack = 1e-6
     if kind == COUNT:
-        right = {'exact': sum(error == 0 for error, _ in held)}
-    elif kind == DISTANCE:
-        right = {
-            'within_10_percent': sum(error <= RELATIVE_ERROR * true + slack for error, true in held),
-            'within_1_m': sum(error <= DISTANCE_ERROR_M + slack for error, _ in held),
+        return {'exact': errors == 0}
+    if kind == DISTANCE:
+        return {
+            'within_10_percent': errors <= RELATIVE_ERROR * true + slack,
+            'within_1_m': errors <= DISTANCE_ERROR_M + slack,
         }
-    else:
-        right = {'within_2_m': sum(error <= POSITION_ERROR_M + slack for error, _ in held)}
-    return NumericScore(
-        questions=len(errors),
-        without_value=len(errors) - len(held),
-        shares={name: number / len(errors) for name, number in right.items()},
-        mean_error=sum(error for error, _ in held) / len(held) if held else None,
-    )
+    return {'within_2_m': errors <= POSITION_ERROR_M + slack}

@@ -7,7 +7,8 @@ Definitions, with row = truth and column = prediction of counts summed over all 
 - Geometric IoU = the same ratio for "occupied by any class" against "free"; nan where the truth has nothing occupied.
 
 A truth with no voxel of any class has no score: nan, never 0 or 1. Voxels outside the mask, or with a truth outside
-0..17 (255: unlabelled), are not counted. All values are fractions 0..1; the papers print percent.
+0..17 (255: unlabelled), are not counted. All values are fractions 0..1; the papers print percent. Metrics take many
+counts at once, [..., 18, 18], and give [...].
 
 Source: Occ3D (arXiv 2304.14365) and its evaluation as used by OPUS and SparseOcc.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparseoccvla_ros.data.occ3d import CLASS_NAMES, FREE
+from sparseoccvla_ros.evaluation.bootstrap import SceneBootstrap, SceneSums
 
 Array = np.ndarray
 
@@ -68,41 +70,41 @@ def confusion_counts(predicted: Array, truth: Array, mask: Array | None = None) 
 
 
 def intersection_and_union(counts: Array) -> tuple[Array, Array]:
-    """TP [18] and TP + FP + FN [18], int64, of each label of ``counts`` [18, 18]."""
-    correct = np.diagonal(counts)
-    return correct, counts.sum(axis=1) + counts.sum(axis=0) - correct
+    """TP [..., 18] and TP + FP + FN [..., 18] of each label of ``counts`` [..., 18, 18]."""
+    correct = np.diagonal(counts, axis1=-2, axis2=-1)
+    return correct, counts.sum(axis=-1) + counts.sum(axis=-2) - correct
 
 
 def class_iou(counts: Array) -> Array:
-    """IoU [18] of each class and of free space; nan where the truth has no such voxel, even if it was predicted."""
+    """IoU [..., 18] of each class and of free space; nan where the truth has no such voxel, predicted or not."""
     correct, union = intersection_and_union(counts)
-    return ratio(correct, np.where(counts.sum(axis=1) > 0, union, 0))
+    return ratio(correct, np.where(counts.sum(axis=-1) > 0, union, 0))
 
 
-def occ3d_miou(counts: Array) -> float:
+def occ3d_miou(counts: Array) -> Array:
     """Mean IoU over those of classes 0..16 that occur in the truth; nan if none does."""
-    return mean_of_numbers(class_iou(counts)[:FREE])
+    return mean_of_numbers(class_iou(counts)[..., :FREE])
 
 
-def geometric_iou(counts: Array) -> float:
+def geometric_iou(counts: Array) -> Array:
     """IoU of occupied against free; nan if the truth has nothing occupied."""
-    truth = counts[:FREE].sum()
-    correct = counts[:FREE, :FREE].sum()
-    union = truth + counts[FREE, :FREE].sum()
-    return float(correct / union) if truth else float('nan')
+    truth = counts[..., :FREE, :].sum(axis=(-2, -1))
+    correct = counts[..., :FREE, :FREE].sum(axis=(-2, -1))
+    union = truth + counts[..., FREE, :FREE].sum(axis=-1)
+    return ratio(correct, np.where(truth > 0, union, 0))
 
 
 def ratio(numerators: Array, denominators: Array) -> Array:
     """Quotients, float64; nan where the denominator is 0."""
     quotients = np.full(np.shape(denominators), np.nan)
     np.divide(numerators, denominators, out=quotients, where=np.asarray(denominators) > 0)
-    return quotients
+    return quotients[()]  # a single one as a number
 
 
-def mean_of_numbers(values: Array) -> float:
-    """Mean of what is not nan; nan if nothing is left."""
-    numbers = values[~np.isnan(values)]
-    return float(numbers.mean()) if numbers.size else float('nan')
+def mean_of_numbers(values: Array) -> Array:
+    """Mean over the last axis of what is not nan; nan if nothing is left."""
+    there = ~np.isnan(values)
+    return ratio(np.where(there, values, 0.0).sum(axis=-1), there.sum(axis=-1))
 
 
 def _boolean_mask(mask: Array, shape: tuple[int, ...]) -> Array:
@@ -128,16 +130,22 @@ class OccupancyScore:
         """``mask_name``: which mask every sample comes with (``camera``, ``lidar``); None: samples have no mask."""
         self.prefix = 'no_mask' if mask_name is None else f'{mask_name}_mask'
         self.samples = 0
-        self.counts = np.zeros((LABELS, LABELS), dtype=np.int64)
+        self.by_scene = SceneSums(LABELS, LABELS)
         self._masked = mask_name is not None
 
-    def add(self, predicted: Array, truth: Array, mask: Array | None = None) -> None:
+    @property
+    def counts(self) -> Array:
+        """Confusion counts [18, 18] of all samples."""
+        return self.by_scene.total
+
+    def add(self, predicted: Array, truth: Array, mask: Array | None = None, scene: str = '') -> None:
         """Add a sample, or a batch of them.
 
         Args:
             predicted: labels [..., X, Y, Z], integers 0..17.
             truth: labels of the same shape; what is outside 0..17 is not counted.
             mask: bool or 0/1 of the same shape; None exactly when the score was made without a mask.
+            scene: where the sample is from, for intervals.
 
         Raises:
             ValueError: a mask is missing or not expected, or arrays that :func:`confusion_counts` refuses.
@@ -146,7 +154,7 @@ class OccupancyScore:
             raise ValueError(f'a sample without mask cannot count in a score named {self.prefix}')
         if not self._masked and mask is not None:
             raise ValueError(f'a sample with a mask cannot count in a score named {self.prefix}')
-        self.counts += confusion_counts(predicted, truth, mask)
+        self.by_scene.add(scene, confusion_counts(predicted, truth, mask))
         self.samples += 1
 
     def result(self) -> dict[str, float]:
@@ -154,7 +162,14 @@ class OccupancyScore:
 
         ``<mask>`` is ``camera_mask``, ``lidar_mask`` or ``no_mask``.
         """
-        scores = {'miou': occ3d_miou(self.counts), 'geometric_iou': geometric_iou(self.counts)}
-        ious = class_iou(self.counts)[:FREE]
-        scores.update({f'iou/{name}': float(iou) for name, iou in zip(CLASS_NAMES, ious, strict=True)})
+        return {name: float(value) for name, value in self._figures(self.counts).items()}
+
+    def resampled(self, bootstrap: SceneBootstrap) -> dict[str, Array]:
+        """The same [R] of each resample."""
+        return self._figures(bootstrap.sums(self.by_scene))
+
+    def _figures(self, counts: Array) -> dict[str, Array]:
+        scores = {'miou': occ3d_miou(counts), 'geometric_iou': geometric_iou(counts)}
+        ious = class_iou(counts)
+        scores |= {f'iou/{name}': ious[..., label] for label, name in enumerate(CLASS_NAMES)}
         return {f'{self.prefix}/{name}': value for name, value in scores.items()}

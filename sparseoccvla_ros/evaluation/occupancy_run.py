@@ -18,6 +18,8 @@ import torch
 from sparseoccvla_ros.data.keyframes import keyframe_view, label_pose
 from sparseoccvla_ros.data.nuscenes import LIDAR, NuScenesError, NuScenesTables, Sample
 from sparseoccvla_ros.data.occ3d import CLASS_NAMES, FREE, GRID_SHAPE, RANGE_M, VOXEL_M, OccupancyLabels, load_labels
+from sparseoccvla_ros.evaluation.bootstrap import SceneBootstrap
+from sparseoccvla_ros.evaluation.constant_occupancy import ConstantMaps
 from sparseoccvla_ros.evaluation.occupancy_metrics import OccupancyScore
 from sparseoccvla_ros.evaluation.ray_iou import RayIoU, scene_ray_origins
 from sparseoccvla_ros.geometry import transform_from
@@ -41,15 +43,56 @@ class Failure:
 
 
 @dataclass
-class OccupancyRun:
-    """Scores over all keyframes so far. ``camera`` covers those whose labels have a camera mask, ``grid`` all of them;
-    ``degraded`` counts keyframes predicted without some camera, ``temporal`` those that used earlier frames;
-    ``nominal_scenes`` of the ``scenes`` lack LIDAR_TOP in some keyframe, so that their rays start at the nominal mount.
-    """
+class OccupancyScores:
+    """Of one predictor: ``camera`` over keyframes whose labels have a camera mask, ``grid`` and ``rays`` over all."""
 
     camera: OccupancyScore = field(default_factory=lambda: OccupancyScore('camera'))
     grid: OccupancyScore = field(default_factory=lambda: OccupancyScore(None))
     rays: RayIoU = field(default_factory=RayIoU)
+
+    def add(
+        self,
+        predicted: np.ndarray,
+        labels: OccupancyLabels,
+        origins_ego: np.ndarray,
+        scene: str,
+        within_camera: np.ndarray | None = None,
+    ) -> None:
+        """Score predicted labels, uint8 [200, 200, 16], of a keyframe of a scene; ``within_camera``: those to be judged
+        within the camera mask, where they are others.
+
+        Raises:
+            ValueError: the rays have no usable origin; the keyframe is then in none of the scores.
+        """
+        self.rays.add(predicted, labels.semantics, origins_ego, scene)  # first: the only one that may refuse
+        self.grid.add(predicted, labels.semantics, scene=scene)
+        if labels.mask_camera is not None:
+            seen = predicted if within_camera is None else within_camera
+            self.camera.add(seen, labels.semantics, labels.mask_camera, scene)
+
+    def result(self) -> dict[str, float | None]:
+        """All scores by name; nan as None."""
+        scores = {**self.camera.result(), **self.grid.result(), **self.rays.result()}
+        return {name: None if np.isnan(value) else value for name, value in scores.items()}
+
+    def intervals(self, bootstrap: SceneBootstrap) -> dict[str, list[float] | None]:
+        """Intervals by name; empty where there are none."""
+        if bootstrap.off:
+            return {}
+        parts = (part.resampled(bootstrap) for part in (self.camera, self.grid, self.rays))
+        return {name: ends for figures in parts for name, ends in bootstrap.intervals(figures).items()}
+
+
+@dataclass
+class OccupancyRun:
+    """Scores of the model and of ``constants`` by name, over all keyframes so far.
+
+    ``degraded`` counts keyframes predicted without some camera, ``temporal`` those that used earlier frames;
+    ``nominal_scenes`` of the ``scenes`` lack LIDAR_TOP in some keyframe, so that their rays start at the nominal mount.
+    """
+
+    scores: OccupancyScores = field(default_factory=OccupancyScores)
+    constants: dict[str, OccupancyScores] = field(default_factory=dict)
     keyframes: int = 0
     degraded: int = 0
     temporal: int = 0
@@ -57,16 +100,10 @@ class OccupancyRun:
     nominal_scenes: int = 0
     failures: list[Failure] = field(default_factory=list)
 
-    def add(self, predicted: np.ndarray, labels: OccupancyLabels, origins_ego: np.ndarray) -> None:
-        """Score one keyframe's predicted labels, uint8 [200, 200, 16].
-
-        Raises:
-            ValueError: the rays have no usable origin; the keyframe is then in none of the scores.
-        """
-        self.rays.add(predicted, labels.semantics, origins_ego)  # first: the only one that may refuse
-        self.grid.add(predicted, labels.semantics)
-        if labels.mask_camera is not None:
-            self.camera.add(predicted, labels.semantics, labels.mask_camera)
+    @property
+    def scored_scenes(self) -> list[str]:
+        """Names of the scenes with a scored keyframe."""
+        return self.scores.grid.by_scene.scenes
 
     @property
     def ray_origins(self) -> str:
@@ -79,15 +116,14 @@ class OccupancyRun:
 
     def summary(self) -> dict[str, object]:
         """Counts, failures and all scores, for a JSON file; fractions 0..1, nan as None."""
-        scores = {**self.camera.result(), **self.grid.result(), **self.rays.result()}
         return {
             'keyframes': self.keyframes,
-            'keyframes_with_camera_mask': self.camera.samples,
+            'keyframes_with_camera_mask': self.scores.camera.samples,
             'degraded': self.degraded,
             'temporal': self.temporal,
             'ray_origins': self.ray_origins,
             'failures': [vars(failure) for failure in self.failures],
-            'scores': {name: None if np.isnan(value) else value for name, value in scores.items()},
+            'scores': self.scores.result(),
         }
 
 
@@ -99,6 +135,7 @@ def evaluate_occupancy(
     config: VLAConfig,
     rule: VoxelRule,
     progress: Callable[[], None] = lambda: None,
+    constants: Sequence[ConstantMaps] = (),
 ) -> OccupancyRun:
     """Predict and score every keyframe of the scenes.
 
@@ -110,6 +147,7 @@ def evaluate_occupancy(
         config: of the model.
         rule: how points become voxels.
         progress: called after each keyframe.
+        constants: to be scored on the same keyframes.
 
     Raises:
         NuScenesError: a scene is unknown or its tables are broken.
@@ -117,7 +155,7 @@ def evaluate_occupancy(
     """
     if (config.space.range_m, config.space.voxel_m, config.space.classes) != (RANGE_M, VOXEL_M, CLASS_NAMES):
         raise ValueError(f'the model predicts in {config.space}, not in the space of Occ3D')
-    run = OccupancyRun()
+    run = OccupancyRun(constants={constant.name: OccupancyScores() for constant in constants})
     for name in scenes:
         samples = tables.scene(name).samples
         origins_ego = _ray_origins(samples, run)
@@ -128,7 +166,10 @@ def evaluate_occupancy(
             if not reasons:
                 predicted, reasons = _predict(sample, engine, config, rule, run)
                 try:
-                    run.add(predicted, load_labels(gts_root, name, sample.token), origins_ego[sample.token])
+                    labels, origins = load_labels(gts_root, name, sample.token), origins_ego[sample.token]
+                    run.scores.add(predicted, labels, origins, name)
+                    for constant in constants:
+                        run.constants[constant.name].add(constant.grid, labels, origins, name, constant.camera)
                 except ValueError as error:
                     reasons.append(f'not scored: {error}')
             if reasons:

@@ -21,11 +21,12 @@ Sources: see :mod:`sparseoccvla_ros.evaluation.planning_raster`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from sparseoccvla_ros.evaluation.bootstrap import SceneBootstrap
 from sparseoccvla_ros.evaluation.planning_drivable import leaves_drivable
 from sparseoccvla_ros.evaluation.planning_raster import CoarseGrid, FineGrid, FutureObjects
 
@@ -142,19 +143,26 @@ class PlanningScore:
     def __init__(self) -> None:
         self.missing = 0
         self._figures: list[StepFigures] = []
+        self._scenes: list[str] = []
 
     @property
     def samples(self) -> int:
         """Samples so far, the missing ones included."""
         return len(self._figures)
 
-    def add(self, truth: PlanningTruth, path_ego_m: Array | None) -> None:
-        """Add one sample; ``path_ego_m`` [6, 2], None for a plan that was not given.
+    @property
+    def scenes(self) -> list[str]:
+        """The scene of each sample."""
+        return list(self._scenes)
+
+    def add(self, truth: PlanningTruth, path_ego_m: Array | None, scene: str = '') -> None:
+        """Add one sample of a scene; ``path_ego_m`` [6, 2], None for a plan that was not given.
 
         Raises:
             ValueError: see :meth:`PlanningTruth.measure`; the sample is then not added.
         """
         self._figures.append(truth.measure_missing() if path_ego_m is None else truth.measure(path_ego_m))
+        self._scenes.append(scene)
         self.missing += path_ego_m is None
 
     def result(self) -> dict[str, float]:
@@ -162,26 +170,45 @@ class PlanningScore:
         ``stp3/centre_collision``, ``uniad/centre_collision`` and ``omnidrive/boundary`` likewise (the last over the
         samples with a drivable area), each with ``mean_1_2_3s``. nan without samples.
         """
+        means = _reported(
+            {
+                name: steps.mean(axis=0) if len(steps) else np.full(STEPS, np.nan)
+                for name, (_, steps) in self._steps().items()
+            }
+        )
+        return {name: float(mean) for name, mean in means.items()}
+
+    def resampled(self, bootstrap: SceneBootstrap) -> dict[str, Array]:
+        """The same [R] of each resample."""
+        return _reported({name: bootstrap.means(*figures) for name, figures in self._steps().items()})
+
+    def _steps(self) -> dict[str, tuple[list[str], Array]]:
+        """By name the scenes of the samples that count, and their values [S, T] for each time."""
         distance_m = np.array([figures.distance_m for figures in self._figures]).reshape(-1, STEPS)
         upto, single = (mean_up_to, mean_up_to), (at_step, at_step)
         ways = {'stp3': upto, 'vad': upto, 'uniad': single, 'omnidrive': (mean_up_to, any_up_to)}
-        values: dict[str, Array] = {}
+        values: dict[str, tuple[list[str], Array]] = {}
         for protocol, (of_distance, of_collision) in ways.items():
-            values[f'{protocol}/l2'] = of_distance(distance_m)
+            values[f'{protocol}/l2'] = self._scenes, of_distance(distance_m)
             for kind in ('collision', 'centre_collision'):
                 name = f'{protocol}/{kind}'
-                flags = [figures.collisions[name] for figures in self._figures if name in figures.collisions]
                 if kind == 'collision' or protocol in ('stp3', 'uniad'):
-                    values[name] = of_collision(np.array(flags, dtype=bool).reshape(-1, STEPS))
-        boundary = [figures.boundary for figures in self._figures if figures.boundary is not None]
-        values['omnidrive/boundary'] = np.array(boundary, dtype=bool).reshape(-1, STEPS)
-        return {key: number for name, steps in values.items() for key, number in _reported(name, steps).items()}
+                    flags = np.array([figures.collisions[name] for figures in self._figures], dtype=bool)
+                    values[name] = self._scenes, of_collision(flags.reshape(-1, STEPS))
+        known = [(s, f.boundary) for s, f in zip(self._scenes, self._figures, strict=True) if f.boundary is not None]
+        boundary = np.array([flags for _, flags in known], dtype=bool).reshape(-1, STEPS)
+        values['omnidrive/boundary'] = [scene for scene, _ in known], boundary
+        return values
 
 
-def _reported(name: str, steps: Array) -> dict[str, float]:
-    means = [float(steps[:, round(t / STEP_S) - 1].mean()) if len(steps) else float('nan') for t in REPORTED_S]
-    reported = {f'{name}/{t}s': mean for t, mean in zip(REPORTED_S, means, strict=True)}
-    return reported | {f'{name}/mean_1_2_3s': float(np.mean(means))}
+def _reported(means: Mapping[str, Array]) -> dict[str, Array]:
+    """Means [..., T] at the times that count, and their mean."""
+    reported = {}
+    for name, steps in means.items():
+        at_time = [steps[..., round(t / STEP_S) - 1] for t in REPORTED_S]
+        reported |= {f'{name}/{t}s': value for t, value in zip(REPORTED_S, at_time, strict=True)}
+        reported[f'{name}/mean_1_2_3s'] = np.mean(at_time, axis=0)
+    return reported
 
 
 def _on(test: Callable[[Array, Array], Array], raster: Array) -> Callable[[Array], Array]:

@@ -21,6 +21,7 @@ import numpy as np
 
 from sparseoccvla_ros.data.keyframes import keyframe_view
 from sparseoccvla_ros.data.nuscenes import NuScenesError, NuScenesTables, Sample
+from sparseoccvla_ros.evaluation.bootstrap import SceneBootstrap
 from sparseoccvla_ros.evaluation.occupancy_run import Failure
 from sparseoccvla_ros.evaluation.planning_baselines import EgoStatusPlanner, constant_turn_rate, constant_velocity
 from sparseoccvla_ros.evaluation.planning_drivable import DrivableMaps
@@ -74,6 +75,17 @@ class PlanningRun:
     def judged(self) -> int:
         """Keyframes in the scores, the same in every row."""
         return sum(self.commands.values())
+
+    @property
+    def scenes(self) -> list[str]:
+        """Names of the scenes with a judged keyframe."""
+        return list(dict.fromkeys(scene for score in self.rows.values() for scene in score.scenes))
+
+    def intervals(self, bootstrap: SceneBootstrap) -> dict[str, object]:
+        """Intervals of the scores by row; empty where there are none."""
+        if bootstrap.off:
+            return {}
+        return {name: bootstrap.intervals(score.resampled(bootstrap)) for name, score in self.rows.items()}
 
     def summary(self) -> dict[str, object]:
         """Counts, failures and scores for a JSON file: metres and fractions 0..1, nan as None.
@@ -146,7 +158,7 @@ def evaluate_planning(
                 run.commands[sample.command_source] += 1
                 run.with_drivable += drivable is not None
                 for row, plan in others.items():
-                    run.rows[row].add(truth, plan(sample.state, sample.command))
+                    run.rows[row].add(truth, plan(sample.state, sample.command), name)
                 if model is not None:
                     _judge(run, sample, truth, model, queries, reason)
             progress()
@@ -183,7 +195,7 @@ def _judge(
     if best is None:
         run.failures.append(Failure(sample.scene, sample.token, f'no plan: {reason}'))
     for row, path in zip(MODEL_ROWS, (best, gated), strict=True):
-        run.rows[row].add(truth, path)
+        run.rows[row].add(truth, path, sample.scene)
 
 
 def _plan(sample: PlanningSample, model: PlanningModel, queries: SceneQueries) -> tuple[Plan | None, str]:
@@ -217,5 +229,5 @@ def chosen_path(plan: Plan) -> Array | None:
 
 
 def _figures(score: PlanningScore) -> dict[str, float | int | None]:
-    figures = {name: None if np.isnan(value) else value for name, value in score.result().items()}
+    figures = {name: None if np.isnan(value) else float(value) for name, value in score.result().items()}
     return {'missing': score.missing, **figures}

@@ -9,7 +9,6 @@ gives. Straight on they are the same, in turns not (by up to 0.18 m in the real 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from sparseoccvla_ros.data.moments import Moment, scene_moments
 from sparseoccvla_ros.data.nuscenes import NuScenesError, NuScenesTables
 from sparseoccvla_ros.evaluation.planning_baselines import StatusSample
 from sparseoccvla_ros.evaluation.planning_raster import FutureObjects
+from sparseoccvla_ros.evaluation.training_split import training_scenes
 from sparseoccvla_ros.geometry import inverse, transform_points, wrap_angle, yaw_of
 from sparseoccvla_ros.runtime.scene import Command, EgoState
 
@@ -141,13 +141,8 @@ def training_samples(tables: NuScenesTables) -> tuple[list[StatusSample], list[s
     Raises:
         NuScenesError: there is no ``splits.json`` with a training split (the world writes one), or broken rows.
     """
-    path = tables.dataroot / 'splits.json'
-    try:
-        names = json.loads(path.read_text(encoding='utf-8'))['train']
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise NuScenesError(f'{path}: a world with a training split is expected: {error!r}') from error
     samples, tokens = [], []
-    for name in names:
+    for name in training_scenes(tables):
         for future in scene_ego_futures(tables, name):
             if future.state is not None and future.command is not None and future.waypoints_valid.all():
                 samples.append(StatusSample(future.state, future.command, future.waypoints_ego_m))

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sparseoccvla_ros.data.occ3d import FREE, RANGE_M, VOXEL_M
+from sparseoccvla_ros.evaluation.bootstrap import SceneBootstrap, SceneSums
 from sparseoccvla_ros.evaluation.occupancy_metrics import (
     LABELS,
     confusion_counts,
@@ -227,17 +228,28 @@ class RayIoU:
         self.directions = lidar_ray_directions() if directions is None else directions
         self.thresholds_m = tuple(thresholds_m)
         self.samples = 0
-        self.counts = np.zeros((LABELS, LABELS), dtype=np.int64)  # of all rays whose truth is not free
-        self.correct = np.zeros((len(self.thresholds_m), LABELS), dtype=np.int64)
+        self._counts = SceneSums(LABELS, LABELS)
+        self._correct = SceneSums(len(self.thresholds_m), LABELS)
         self._grid = (low_m, voxel_m)
 
-    def add(self, predicted: Array, truth: Array, origins_ego: Array) -> None:
+    @property
+    def counts(self) -> Array:
+        """Confusion counts [18, 18] of all rays whose truth is not free."""
+        return self._counts.total
+
+    @property
+    def correct(self) -> Array:
+        """True positives [thresholds, 18]."""
+        return self._correct.total
+
+    def add(self, predicted: Array, truth: Array, origins_ego: Array, scene: str = '') -> None:
         """Add one sample.
 
         Args:
             predicted: labels [X, Y, Z], integers 0..17.
             truth: labels of the same shape; rays that first meet one outside 0..17 (255: unlabelled) are not counted.
             origins_ego: [O, 3], metres, at least one; :func:`scene_ray_origins` gives those of a data set.
+            scene: where the sample is from, for intervals.
 
         Raises:
             ValueError: no origin, a counted ray meets a predicted label outside 0..17, or :func:`cast_rays` refuses.
@@ -245,7 +257,7 @@ class RayIoU:
         origins_ego = np.asarray(origins_ego)
         if origins_ego.ndim != 2 or len(origins_ego) == 0:
             raise ValueError(f'origins_ego {origins_ego.shape} must be [O, 3] with at least one origin')
-        counts, correct = np.zeros_like(self.counts), np.zeros_like(self.correct)
+        counts, correct = np.zeros_like(self.counts), np.zeros_like(self.correct)  # none of it, if an origin is refused
         for origin_ego in origins_ego:
             labels, distances_m = cast_rays((predicted, truth), origin_ego, self.directions, *self._grid)
             occupied = labels[1] != FREE
@@ -253,17 +265,29 @@ class RayIoU:
             errors_m = np.abs(distances_m[0] - distances_m[1])
             for true_positives, threshold_m in zip(correct, self.thresholds_m, strict=True):
                 true_positives += np.diagonal(confusion_counts(*labels, occupied & (errors_m < threshold_m)))
-        self.counts += counts
-        self.correct += correct
+        self._counts.add(scene, counts)
+        self._correct.add(scene, correct)
         self.samples += 1
 
     def class_iou(self) -> Array:
         """IoU [thresholds, 17] of classes 0..16; nan where no ray has the class on either side."""
-        rays = self.counts.sum(axis=1) + self.counts.sum(axis=0)
-        return ratio(self.correct, rays - self.correct)[:, :FREE]
+        return _class_iou(self.counts, self.correct)
 
     def result(self) -> dict[str, float]:
         """Fractions 0..1: ``rayiou/<t>m`` of each threshold and ``rayiou/mean``; nan without any counted ray."""
-        means = [mean_of_numbers(ious) for ious in self.class_iou()]
-        named = {f'rayiou/{limit_m:g}m': iou for limit_m, iou in zip(self.thresholds_m, means, strict=True)}
-        return named | {'rayiou/mean': float(np.mean(means))}
+        return {name: float(value) for name, value in self._figures(self.counts, self.correct).items()}
+
+    def resampled(self, bootstrap: SceneBootstrap) -> dict[str, Array]:
+        """The same [R] of each resample."""
+        return self._figures(bootstrap.sums(self._counts), bootstrap.sums(self._correct))
+
+    def _figures(self, counts: Array, correct: Array) -> dict[str, Array]:
+        means = mean_of_numbers(_class_iou(counts, correct))
+        named = {f'rayiou/{limit_m:g}m': means[..., number] for number, limit_m in enumerate(self.thresholds_m)}
+        return named | {'rayiou/mean': means.mean(axis=-1)}
+
+
+def _class_iou(counts: Array, correct: Array) -> Array:
+    """IoU [..., thresholds, 17] of counts [..., 18, 18] and true positives [..., thresholds, 18]."""
+    rays = counts.sum(axis=-1) + counts.sum(axis=-2)
+    return ratio(correct, rays[..., None, :] - correct)[..., :FREE]

@@ -3,13 +3,15 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from sparseoccvla_ros.cli.main import app
 from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesTables
+from sparseoccvla_ros.data.occ3d import FREE, GRID_SHAPE, OccupancyLabels
 from sparseoccvla_ros.evaluation import occupancy_run
-from sparseoccvla_ros.evaluation.occupancy_run import Failure, OccupancyRun
+from sparseoccvla_ros.evaluation.occupancy_run import Failure, OccupancyRun, OccupancyScores
 from sparseoccvla_ros.model.config import config_to_yaml, load_model_config
 from sparseoccvla_ros.model.occupancy_decoding import VoxelRule
 from sparseoccvla_ros.model.opus_import import OPUS_CAMERAS
@@ -36,8 +38,9 @@ def seen(monkeypatch):
     """What the command evaluates with; the evaluation itself gives ``seen.run``."""
     seen = SimpleNamespace(run=OccupancyRun(), calls=0)
 
-    def spy(tables, scenes, gts_root, engine, config, rule, progress):
+    def spy(tables, scenes, gts_root, engine, config, rule, progress, constants):
         seen.calls += 1
+        seen.constants = constants
         seen.scenes, seen.gts, seen.cameras, seen.rule = scenes, gts_root, engine.cameras, rule
         return seen.run
 
@@ -63,8 +66,51 @@ def test_table_and_json(data, model, tmp_path):
         assert name in stored['scores']
     percent = f'{100 * stored["scores"]["camera_mask/geometric_iou"]:.2f}'
     assert percent in next(line for line in result.stdout.splitlines() if 'geometric_iou' in line)
+    assert stored['intervals'] == {}
+    assert (stored['bootstrap']['unit'], stored['bootstrap']['scenes'], stored['constants']) == ('scene', 1, {})
+    assert 'no intervals: they need at least 2 known scenes with scores, found 1\n' in result.stdout
     counts = '2 keyframes (1 with earlier frames, 0 without some camera), 2 with a camera mask'
     assert f'{counts}; rays from: LIDAR_TOP\n' in result.stdout
+
+
+def test_intervals_and_constants_beside_the_model(data, model, seen, tmp_path):
+    """Learnt from the first scene. The run holds two scenes: the model is right in one, and finds nothing in the other;
+    a constant is right in both.
+    """
+    train, json_file = tmp_path / 'train', tmp_path / 'scores.json'
+    train.mkdir()
+    for folder in (VERSION, 'gts'):
+        (train / folder).symlink_to(data / folder)
+    (train / 'splits.json').write_text(json.dumps({'train': ['scene-0001']}))
+    wall = np.full(GRID_SHAPE, FREE, dtype=np.uint8)
+    wall[:, 120] = 15
+    seen.run.constants['most_likely'] = OccupancyScores()
+    for name, found in (('scene-0002', wall), ('scene-0003', np.full_like(wall, FREE))):
+        labels, origins = OccupancyLabels(wall, np.ones_like(wall), None), np.zeros((1, 3))
+        seen.run.scores.add(found, labels, origins, name)
+        seen.run.constants['most_likely'].add(wall, labels, origins, name)
+    more = ['--constant-from', str(train), '--scene', 'scene-0002', '--bootstrap', '50', '--json', str(json_file)]
+    result = call(data, model, *more)
+    assert result.exit_code == 0, result.output
+    assert [constant.name for constant in seen.constants] == ['most_likely', 'best_threshold']
+    labels = [np.load(path)['semantics'] for path in (data / 'gts' / 'scene-0001').glob('*/labels.npz')]
+    assert ((seen.constants[0].grid == labels[0]) | (seen.constants[0].grid == labels[1])).all()
+    stored = json.loads(json_file.read_text())
+    assert stored['bootstrap'] == {
+        'unit': 'scene', 'scenes': 2, 'resamples': 50, 'seed': 0, 'level': 0.95, 'off': '',
+    }  # fmt: skip
+    assert set(stored['intervals']) == set(stored['scores'])
+    for name in ('camera_mask/miou', 'no_mask/iou/manmade', 'rayiou/mean'):
+        assert (stored['scores'][name], stored['intervals'][name]) == (0.5, [0.0, 1.0])
+    assert stored['intervals']['no_mask/iou/car'] is None
+    constant = stored['constants']['most_likely']
+    assert constant['title'] == 'constant (most likely voxel map of 1 training scenes)'
+    assert constant['title'] in result.stdout
+    assert constant['intervals']['no_mask/miou'] == [1.0, 1.0]
+    lines = [line for line in result.stdout.splitlines() if 'geometric_iou' in line]
+    for line, shown in zip(lines, ('50.00 [0.00, 100.00]', '100.00 [100.00, 100.00]'), strict=True):
+        assert line.count(shown) == 2
+    assert '95 % interval by bootstrap over scenes, 50 resamples of 2 scenes' in result.stdout
 
 
 def test_missing_labels_fail_the_run(data, model, tmp_path):
@@ -88,6 +134,7 @@ def test_missing_labels_fail_the_run(data, model, tmp_path):
             "no keyframe has 'CAM_BOCK'; the scenes have CAM_BACK, CAM_BACK_LEFT, CAM_BACK_RIGHT, CAM_FRONT, ",
         ),
         (['--version', 'v0'], 'is not a folder'),
+        (['--constant-from', 'nowhere'], 'is not a folder'),
     ],
 )
 def test_wrong_requests_are_refused_in_one_line(data, model, more, message):
@@ -95,6 +142,12 @@ def test_wrong_requests_are_refused_in_one_line(data, model, more, message):
     assert result.exit_code == 2
     assert message in result.output
     assert 'Traceback' not in result.output
+
+
+def test_a_constant_of_the_judged_scenes_is_refused(data, model):
+    result = call(data, model, '--constant-from', str(data))
+    assert result.exit_code == 2
+    assert 'the constant learns from scene-0001, which is to be judged' in result.output
 
 
 def test_every_setting_reaches_the_evaluation_and_the_json(data, model, seen, tmp_path):
@@ -109,6 +162,7 @@ def test_every_setting_reaches_the_evaluation_and_the_json(data, model, seen, tm
     assert seen.scenes == ['scene-0002', 'scene-0001']
     stored = json.loads(json_file.read_text())
     assert stored.pop('revision')
+    assert stored.pop('bootstrap')['scenes'] == len(stored.pop('intervals')) == len(stored.pop('constants')) == 0
     assert {name: value for name, value in stored.items() if name not in seen.run.summary()} == {
         'data': str(data),
         'version': VERSION,
@@ -121,13 +175,14 @@ def test_every_setting_reaches_the_evaluation_and_the_json(data, model, seen, tm
         'device': 'cpu',
         'score_threshold': 0.25,
         'closing': False,
+        'constant_from': '',
     }
 
 
 def test_defaults(data, model, seen):
     assert call(data, model).exit_code == 0
     assert seen.rule == VoxelRule(0.5, close=True)
-    assert (seen.cameras, seen.gts) == (CAMERAS, data / 'gts')
+    assert (seen.cameras, seen.gts, seen.constants) == (CAMERAS, data / 'gts', [])
     assert seen.scenes == ['scene-0001', 'scene-0002']
 
 

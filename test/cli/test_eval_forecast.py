@@ -3,13 +3,15 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from sparseoccvla_ros.cli.main import app
 from sparseoccvla_ros.data.nuscenes import CAMERAS
+from sparseoccvla_ros.data.occ3d import FREE, GRID_SHAPE, OccupancyLabels
 from sparseoccvla_ros.evaluation import forecast_run
-from sparseoccvla_ros.evaluation.forecast_run import ForecastRun
+from sparseoccvla_ros.evaluation.forecast_run import ForecastRun, LaterLabels
 from sparseoccvla_ros.evaluation.occupancy_run import Failure
 from sparseoccvla_ros.model.config import config_to_yaml, load_model_config
 from sparseoccvla_ros.model.occupancy_decoding import VoxelRule
@@ -72,6 +74,34 @@ def test_tables_and_json(data, model, tmp_path):
     )
     assert '6 without a keyframe at 1s, 2s, 3s, 0 without enough earlier ones' in result.stdout
     assert result.stdout.count('a leak') == 2
+    assert stored['intervals'] == {}
+    assert 'no intervals: they need at least 2 known scenes with scores, found 1\n' in result.stdout
+
+
+def test_intervals(data, model, seen, tmp_path):
+    """Half of the road is forecast in one scene, all of it in the other."""
+    json_file, road = tmp_path / 'scores.json', np.full(GRID_SHAPE, FREE, dtype=np.uint8)
+    road[:, 90:110, 2] = 11
+    later = [LaterLabels(OccupancyLabels(road, None, None), np.eye(4))] * 3
+    for name, until in (('scene-0001', 100), ('scene-0002', 200)):
+        found = road.copy()
+        found[until:] = FREE
+        seen.run.add(np.stack([found] * 3), found, road, later, name)
+    result = call(data, model, '--bootstrap', '60', '--json', str(json_file))
+    assert result.exit_code == 0, result.output
+    stored = json.loads(json_file.read_text())
+    assert (stored['bootstrap']['scenes'], stored['bootstrap']['resamples']) == (2, 60)
+    rows = stored['intervals']['future_ego_leak']['no_mask']
+    assert rows['forecast']['geometric_iou/2s'] == [0.5, 1.0]
+    assert rows['labels_held']['iou/driveable_surface/3s'] == [1.0, 1.0]
+    assert rows['forecast']['iou/car/1s'] is None
+    assert stored['intervals']['current_ego']['camera_mask']['forecast']['geometric_iou/1s'] is None
+    line = next(line for line in result.stdout.splitlines() if 'IoU' in line and 'forecast' in line)
+    assert line.count('75.00 [50.00, 100.00]') == 4
+    assert '60 resamples of 2 scenes' in result.stdout
+    off = call(data, model, '--bootstrap', '0')
+    assert 'no intervals: switched off' in off.stdout
+    assert '75.00 [' not in off.stdout
 
 
 def test_every_setting_reaches_the_evaluation_and_the_json(data, model, seen, tmp_path):
@@ -85,6 +115,7 @@ def test_every_setting_reaches_the_evaluation_and_the_json(data, model, seen, tm
     assert (seen.scenes, seen.gts, seen.history) == (['scene-0001'], gts, 4)
     stored = json.loads(json_file.read_text())
     assert stored.pop('revision')
+    assert stored.pop('bootstrap')['scenes'] == len(stored.pop('intervals')) == 0
     assert {name: value for name, value in stored.items() if name not in seen.run.summary()} == {
         'data': str(data), 'version': VERSION, 'gts': str(gts), 'scenes': ['scene-0001'], 'model': str(model),
         'config': 'tiny', 'weights': 'untrained', 'cameras': ['CAM_BACK', 'CAM_FRONT'], 'device': 'cpu',

@@ -64,6 +64,39 @@ def test_perfect_answers_of_a_file(world, pairs, no_java, tmp_path):
     assert 'warning: no java in PATH' in result.stderr
     assert 'protocol all, tokenizer simple' in result.stdout
     assert 'no METEOR: METEOR is a Java program' in result.stdout
+    assert stored['intervals'] == {}
+    assert 'no intervals: they need at least 2 known scenes with scores, found 0' in result.stdout
+
+
+def test_intervals_over_scenes(pairs, no_java, tmp_path):
+    """The keyframes are of two scenes by the table; answers of the second are missing."""
+    tokens = list(dict.fromkeys(pair.sample_token for pair in pairs))
+    data, out = tmp_path / 'data', tmp_path / 'scores.json'
+    for pair in pairs:
+        path = data / 'questions' / 'omnidrive' / 'conv' / 'train' / f'{pair.sample_token}.json'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        own = [{'question': p.question, 'answer': p.answer} for p in pairs if p.sample_token == pair.sample_token]
+        path.write_text(json.dumps(own))
+    (data / VERSION).mkdir()
+    rows = [{'token': token, 'scene_token': f'scene {number}'} for number, token in enumerate(tokens)]
+    (data / VERSION / 'sample.json').write_text(json.dumps(rows))
+    file = predictions(tmp_path, [pair for pair in pairs if pair.sample_token == tokens[0]])
+    asking = ['--predictions', file, '--version', VERSION, '--bootstrap', 60, '--json', out, '--allow-failures']
+    result = call(data, *asking)
+    assert result.exit_code == 0, result.output
+    stored = json.loads(out.read_text())
+    assert len(tokens) == stored['bootstrap']['scenes'] == 2
+    assert stored['intervals']['exact_match'] == stored['intervals']['by_kind/conv/exact_match'] == [0.0, 1.0]
+    for name in ('Bleu_4', 'ROUGE_L', 'CIDEr'):
+        low, high = stored['intervals'][name]
+        assert low < 1e-6 < stored['scores'][name] < high
+    assert 'METEOR' not in stored['intervals']
+    shown = f'{100 * stored["scores"]["exact_match"]:.2f} [0.00, 100.00]'
+    assert shown in next(line for line in result.stdout.splitlines() if 'all' in line and 'protocol' not in line)
+    (data / VERSION / 'sample.json').write_text(json.dumps(rows[:1]))
+    result = call(data, *asking)
+    assert result.exit_code == 2
+    assert f'has no keyframe {tokens[1]}' in result.output
 
 
 def test_missing_answers_count_as_wrong_and_fail_the_run(world, pairs, no_java, tmp_path):

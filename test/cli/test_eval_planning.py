@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -10,6 +11,8 @@ from sparseoccvla_ros.cli.main import app
 from sparseoccvla_ros.data.nuscenes import CAMERAS
 from sparseoccvla_ros.evaluation import planning_run
 from sparseoccvla_ros.evaluation.occupancy_run import Failure
+from sparseoccvla_ros.evaluation.planning_metrics import PlanningScore, PlanningTruth
+from sparseoccvla_ros.evaluation.planning_raster import FutureObjects
 from sparseoccvla_ros.evaluation.planning_run import PlanningRun
 from sparseoccvla_ros.model.config import config_to_yaml, load_model_config
 from sparseoccvla_ros.world.files.tables import VERSION
@@ -89,6 +92,34 @@ def test_the_baselines_alone_need_no_images(data, tmp_path):
     stored = json.loads(json_file.read_text())
     assert list(stored['scores']) == BASELINES
     assert (stored['ego_status_mlp'], stored['cameras']) == (None, [])
+    assert (stored['intervals'], stored['bootstrap']['scenes']) == ({}, 1)
+    assert 'no intervals: they need at least 2 known scenes' in result.stdout
+
+
+def test_intervals(data, monkeypatch, tmp_path):
+    """Two samples in one scene 1 m off, one in the other 4 m off."""
+    nothing = np.zeros((6, 0), dtype=bool)
+    truth = PlanningTruth(
+        np.stack([5.0 * np.arange(1, 7), np.zeros(6)], axis=-1),
+        FutureObjects(np.zeros((6, 0, 2)), nothing * 0.0, nothing, *np.zeros((2, 0)), *nothing[:3]),
+        None,
+    )
+    run = PlanningRun(False, {'constant_velocity': PlanningScore()})
+    for name, off_m in (('scene-0001', 1.0), ('scene-0001', 1.0), ('scene-0002', 4.0)):
+        run.rows['constant_velocity'].add(truth, truth.path_ego_m + np.array([0.0, off_m]), name)
+    monkeypatch.setattr(planning_run, 'evaluate_planning', lambda *_, **__: run)
+    json_file = tmp_path / 'scores.json'
+    result = call(data, '--bootstrap', 60, '--json', json_file)
+    assert result.exit_code == 0, result.output
+    stored = json.loads(json_file.read_text())
+    assert stored['scores']['constant_velocity']['stp3/l2/1s'] == 2.0
+    intervals = stored['intervals']['constant_velocity']
+    assert (intervals['stp3/l2/1s'], intervals['uniad/l2/mean_1_2_3s']) == ([1.0, 4.0], [1.0, 4.0])
+    assert intervals['stp3/collision/3s'] == [0.0, 0.0]
+    assert intervals['omnidrive/boundary/1s'] is None
+    assert (stored['bootstrap']['scenes'], stored['bootstrap']['resamples']) == (2, 60)
+    assert '2.000 [1.000, 4.000]' in result.stdout
+    assert '60 resamples of 2 scenes' in result.stdout
 
 
 def test_a_leaked_command_is_labelled_everywhere(data, tmp_path):

@@ -178,6 +178,7 @@ def test_keyframes_are_counted_by_what_lies_ahead_and_behind(written, model):
     assert (run.scored, run.without_future, run.without_history) == (2, 12, 2)
     assert (run.temporal, run.degraded, run.failures) == (2, 0, [])
     assert run.with_camera_mask == 2
+    assert run.scenes == ['scene-0001', 'scene-0002']
     scores = run.summary()['scores']
     for frame in FRAMES:
         for row in ROWS:

@@ -6,6 +6,7 @@ import pytest
 
 from sparseoccvla_ros.data.qa.pairs import QAPair
 from sparseoccvla_ros.evaluation import tokenization
+from sparseoccvla_ros.evaluation.bootstrap import SceneBootstrap
 from sparseoccvla_ros.evaluation.language_report import asked, chosen_tokenizer, is_exact, report
 
 
@@ -48,6 +49,25 @@ def test_the_summary_is_json_and_a_score_that_is_not_there_is_null():
     assert summary['scores']['exact_match'] == 0.5
     assert summary['numeric']['count']['questions'] == 1
     assert (summary['protocol'], summary['tokenizer'], summary['missing']) == ('all', 'simple', 1)
+
+
+def test_intervals_of_a_whole_that_is_drawn_scene_by_scene():
+    """Two scenes: either, or both as they are; CIDEr keeps the whole set's weights."""
+    scenes = ['a', 'a', 'b', 'b']
+    found = report(PAIRS, ANSWERS, 'simple', scenes=scenes, bootstrap=SceneBootstrap(scenes, 100))
+    assert found.intervals['exact_match'] == [0.0, 1.0]
+    own = found.language.per_answer
+    for name in ('CIDEr', 'ROUGE_L'):
+        assert found.intervals[name] == pytest.approx([sum(own[name][2:]) / 2, sum(own[name][:2]) / 2])
+    for name in ('Bleu_1', 'Bleu_4'):
+        alone = [report(PAIRS[part], ANSWERS[part], 'simple').language.corpus[name] for part in (slice(2, 4), slice(2))]
+        assert found.intervals[name] == pytest.approx(alone)
+    assert found.intervals['by_kind/conv/exact_match'] == [0.0, 1.0]
+    assert found.intervals['by_kind/desc/rouge_l'] == pytest.approx([1.0, 1.0])  # in scene a alone
+    assert found.intervals['numeric/count/exact'] == [1.0, 1.0]
+    assert found.intervals['numeric/count/mean_error'] == [0.0, 0.0]
+    assert found.summary()['intervals'] == found.intervals
+    assert report(PAIRS, ANSWERS, 'simple').intervals == {}
 
 
 def test_hermes_drops_the_last_two_pairs_of_each_keyframe_and_cuts_at_blanks():

@@ -6,6 +6,7 @@ from sparseoccvla_ros.data.qa.pairs import QAPair
 from sparseoccvla_ros.evaluation.numeric_answers import (
     count_in,
     distance_in_m,
+    numeric_answers,
     positions_in_m,
     score_numeric,
     type_of,
@@ -97,7 +98,8 @@ def test_scores_by_hand():
         ('Where is it?', 'It is at (10.0, 0.0).', 'over there'),
         ('Why?', 'So.', 'So.'),
     ]
-    found = score_numeric([pair(question, truth) for question, truth, _ in cases], [answer for *_, answer in cases])
+    pairs = [pair(question, truth) for question, truth, _ in cases]
+    found = score_numeric(numeric_answers(pairs, [answer for *_, answer in cases]))
     assert list(found) == ['count', 'distance', 'position']
     count, distance, position = found.values()
     assert (count.questions, count.without_value, count.shares) == (4, 2, {'exact': 0.25})
@@ -111,6 +113,6 @@ def test_scores_by_hand():
 
 
 def test_no_value_at_all():
-    (score,) = score_numeric([pair('How many?', 'Two.')], ['']).values()
+    (score,) = score_numeric(numeric_answers([pair('How many?', 'Two.')], [''])).values()
     assert (score.shares, score.mean_error) == ({'exact': 0.0}, None)
-    assert score_numeric([pair('Why?', 'So.')], ['']) == {}
+    assert score_numeric(numeric_answers([pair('Why?', 'So.')], [''])) == {}

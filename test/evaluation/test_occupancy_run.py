@@ -10,6 +10,8 @@ import torch
 
 from sparseoccvla_ros.data.nuscenes import CAMERAS, LIDAR, NuScenesTables, SensorFrame
 from sparseoccvla_ros.data.occ3d import CLASS_NAMES, FREE, RANGE_M, VOXEL_M, load_labels
+from sparseoccvla_ros.evaluation.constant_occupancy import ConstantMaps
+from sparseoccvla_ros.evaluation.occupancy_metrics import OccupancyScore
 from sparseoccvla_ros.evaluation.occupancy_run import evaluate_occupancy
 from sparseoccvla_ros.evaluation.ray_iou import RayIoU
 from sparseoccvla_ros.geometry import transform_from_planar
@@ -115,6 +117,28 @@ def test_perfect_predictions_score_one(written, config):
         assert summary['scores'][f'no_mask/iou/{name}'] == (1.0 if number in present else None)
 
 
+def test_constants_are_scored_on_the_same_keyframes(written, config):
+    """One map for the whole grid and another within camera masks."""
+    tokens = [sample.token for sample in NuScenesTables(written, VERSION).scene(SCENE).samples]
+    labels = [load_labels(written / 'gts', SCENE, token) for token in tokens]
+    free, first = np.full_like(labels[0].semantics, FREE), labels[0].semantics
+    constants = [ConstantMaps('a', '', free, first), ConstantMaps('b', '', first, free)]
+    tables = NuScenesTables(written, VERSION)
+    run = evaluate_occupancy(
+        tables, [SCENE], written / 'gts', Oracle(written, fails=True), config, RULE, constants=constants
+    )
+    camera, grid = OccupancyScore('camera'), OccupancyScore(None)
+    for at in labels:
+        camera.add(first, at.semantics, at.mask_camera)
+        grid.add(first, at.semantics)
+    found = {name: scores.result() for name, scores in run.constants.items()}
+    assert found['a']['camera_mask/miou'] == camera.result()['camera_mask/miou'] > 0.2
+    assert found['b']['no_mask/miou'] == grid.result()['no_mask/miou'] > 0.2
+    assert found['a']['no_mask/miou'] == found['a']['rayiou/mean'] == found['b']['camera_mask/miou'] == 0.0
+    assert found['b']['rayiou/mean'] > 0.0
+    assert run.scored_scenes == run.constants['a'].grid.by_scene.scenes == [SCENE]
+
+
 def test_every_scene_begins_with_an_empty_memory(written, config):
     """The scenes of nuScenes may follow each other without a gap."""
     oracle = Oracle(written)
@@ -137,7 +161,7 @@ def test_a_keyframe_without_labels_is_reported(root, config):
     run = evaluate(root, oracle, config)
     assert [(failure.scene, failure.sample) for failure in run.failures] == [(SCENE, token)]
     assert 'cannot read labels' in run.failures[0].reason
-    assert (run.keyframes, run.grid.samples) == (2, 1)
+    assert (run.keyframes, run.scores.grid.samples) == (2, 1)
 
 
 def test_labels_without_camera_mask_count_in_the_whole_grid_only(root, config):
@@ -171,7 +195,7 @@ def test_another_space_is_refused(written, config):
 def test_rays_leave_from_where_the_lidar_was_in_every_keyframe(written, config, monkeypatch):
     """By hand: the vehicle stands at the map's origin, then 10 m ahead of it and turned to the left."""
     added = []
-    monkeypatch.setattr(RayIoU, 'add', lambda self, predicted, truth, origins_ego: added.append(origins_ego))
+    monkeypatch.setattr(RayIoU, 'add', lambda self, predicted, truth, origins_ego, scene: added.append(origins_ego))
     poses = [np.eye(4), transform_from_planar(10.0, 0.0, np.pi / 2)]
     run = evaluate(written, Oracle(written), config, tables=with_sensors(written, with_lidar(poses)))
     assert run.failures == []
@@ -217,7 +241,7 @@ def test_a_keyframe_without_pose_is_reported_and_the_others_go_on(written, confi
     run = evaluate(written, Oracle(written), config, tables=tables)
     token = tables.scene(SCENE).samples[0].token
     assert [(failure.sample, failure.reason) for failure in run.failures] == [(token, reason)]
-    assert (run.keyframes, run.grid.samples, run.camera.samples, run.rays.samples) == (2, 1, 1, 1)
+    assert (run.keyframes, run.scores.grid.samples, run.scores.camera.samples, run.scores.rays.samples) == (2, 1, 1, 1)
     assert run.summary()['scores']['rayiou/mean'] == 1.0
 
 
@@ -225,7 +249,7 @@ def test_a_scene_without_any_pose_does_not_end_the_run(written, config):
     tables = with_sensors(written, lambda index, sensors: {}, (OTHER,))
     run = evaluate(written, Oracle(written), config, (OTHER, SCENE), tables)
     assert [failure.scene for failure in run.failures] == [OTHER, OTHER]
-    assert (run.keyframes, run.grid.samples, run.scenes) == (4, 2, 1)
+    assert (run.keyframes, run.scores.grid.samples, run.scenes) == (4, 2, 1)
 
 
 def test_a_keyframe_whose_rays_start_nowhere_is_in_none_of_the_scores(written, config):
@@ -234,7 +258,7 @@ def test_a_keyframe_whose_rays_start_nowhere_is_in_none_of_the_scores(written, c
     run = evaluate(written, Oracle(written), config, tables=tables)
     assert len(run.failures) == 2
     assert 'not scored: origins_ego (0, 3)' in run.failures[0].reason
-    assert (run.keyframes, run.grid.samples, run.camera.samples, run.rays.samples) == (2, 0, 0, 0)
+    assert (run.keyframes, run.scores.grid.samples, run.scores.camera.samples, run.scores.rays.samples) == (2, 0, 0, 0)
 
 
 def test_two_faults_of_a_keyframe_are_one_failure(root, config):

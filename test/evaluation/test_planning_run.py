@@ -146,7 +146,7 @@ def test_the_run_counts_everything(written, model):
     run = evaluate(written, model)
     assert (run.judged, run.with_drivable, run.failures) == (2, 2, [])
     assert (run.left_out['without_future'], run.left_out['without_past']) == (6, 2)
-    assert (run.temporal, run.degraded) == (2, 0)
+    assert (run.temporal, run.degraded, run.scenes) == (2, 0, [SCENE])
     summary = run.summary()
     assert list(summary['scores']) == ['model', 'model_gated', 'constant_velocity', 'constant_turn_rate']
     assert summary['scores']['model']['missing'] == 0

@@ -8,13 +8,14 @@
 
     .venv/bin/sparseoccvla world --out out/planner_world_32 --scenes 32 --seed 32 --seconds 12
     .venv/bin/python tools/overfit_planner.py --data out/planner_world_32 --out out/planner_32 \\
-        --weights out/overfit/checkpoint --held-out --without ego_fusion --steps 300 --batch 64
+        --weights out/overfit/checkpoint --held-out --steps 300 --batch 64 \\
+        --without ego_fusion ego_scoring ego_fusion+ego_scoring
 
 Encoder (random, or --weights) and language model (random) are fixed: queries and reasoning tokens are computed once,
 by the code of the car. The planner alone is trained: on --samples keyframes of all scenes, and scored on the same; or,
 with --held-out, on all keyframes of the world's training scenes, and scored on those of its val scenes. For each
---without it is trained once more from the same seed with that part switched off. Commands are the route's, motion comes
-from earlier poses.
+--without it is trained once more from the same seed with that part (or those parts) switched off. Commands are the
+route's, motion comes from earlier poses.
 
 OUT/log.jsonl has the losses and, last of each run, the figures; OUT/result.json the figures. L2 is in metres, mean over
 the time up to 1, 2 and 3 s (stp3), of the refined candidate with the highest score among those of the command.
@@ -46,7 +47,7 @@ from sparseoccvla_ros.model.vla import build_language, build_perception, build_p
 from sparseoccvla_ros.training.schedule import warmed_cosine
 from sparseoccvla_ros.world.files.tables import VERSION
 
-SWITCHES = ('llm_scoring', 'scene_fusion', 'ego_fusion')
+SWITCHES = ('llm_scoring', 'scene_fusion', 'ego_fusion', 'ego_scoring')
 #: Keyframes planned for at once when scored.
 SCORED_AT_ONCE = 64
 
@@ -82,10 +83,9 @@ def main() -> None:
     samples = load_samples(arguments, config)
     trained, scored = split(samples, arguments)
     result: dict[str, dict] = {}
-    for part in (None, *arguments.without):
-        name = 'planner' if part is None else f'without {part}'
-        switched = config if part is None else _without(config, part)
-        planner = train(name, switched, trained, arguments)
+    for parts in ((), *arguments.without):
+        name = f'without {"+".join(parts)}' if parts else 'planner'
+        planner = train(name, _without(config, parts), trained, arguments)
         result[name] = figures(planner, scored)
         report(arguments.out, {'run': name, 'trained_on': len(trained.scenes), **result[name]})
     (arguments.out / 'result.json').write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
@@ -99,7 +99,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--weights', type=Path, help='checkpoint folder of the encoder; default: random')
     parser.add_argument('--samples', type=int, default=64, help='keyframes with 3 s ahead, spread over all scenes')
     parser.add_argument('--held-out', action='store_true', help='train on the training scenes, score on the val scenes')
-    parser.add_argument('--without', choices=SWITCHES, nargs='*', default=[], help='train again with a part off')
+    again = f'train again without it: {", ".join(SWITCHES)}; A+B: without both'
+    parser.add_argument('--without', type=_parts, nargs='*', default=[], metavar='PART', help=again)
     parser.add_argument('--steps', type=int, default=1500)
     parser.add_argument('--batch', type=int, default=16)
     parser.add_argument('--lr', type=float, default=2e-3)
@@ -109,8 +110,15 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _without(config: VLAConfig, part: str) -> VLAConfig:
-    return dataclasses.replace(config, planner=dataclasses.replace(config.planner, **{part: False}))
+def _parts(text: str) -> tuple[str, ...]:
+    parts = tuple(text.split('+'))
+    if not set(parts) <= set(SWITCHES):
+        raise argparse.ArgumentTypeError(f'{text!r} must be of {", ".join(SWITCHES)}, joined by +')
+    return parts
+
+
+def _without(config: VLAConfig, parts: tuple[str, ...]) -> VLAConfig:
+    return dataclasses.replace(config, planner=dataclasses.replace(config.planner, **dict.fromkeys(parts, False)))
 
 
 def load_samples(arguments: argparse.Namespace, config: VLAConfig) -> Samples:

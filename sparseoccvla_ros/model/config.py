@@ -283,6 +283,9 @@ class PlannerConfig:
     llm_scoring: bool = True
     scene_fusion: bool = True
     ego_fusion: bool = True
+    #: Whether the scorer reads speed, acceleration and yaw rate too; the paper's does not. Anchors of one command
+    #: differ mostly in speed.
+    ego_scoring: bool = False
     #: Refined candidates of a command whose ends lie closer together than this share of its anchors' have collapsed
     #: (model/candidates.py). 0: never.
     min_diversity: float = 0.25
@@ -419,6 +422,12 @@ def _typed(hint: Any, value: Any, key: str) -> Any:
         if len(arguments) != len(value):
             raise ValueError(f'{key}: expected {len(arguments)} values, found {len(value)}: {list(value)!r}')
         return tuple(_typed(a, v, f'{key}[{i}]') for i, (a, v) in enumerate(zip(arguments, value, strict=True)))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ValueError(f'{key}: expected keys and values, found {value!r}')
+        return {_typed(arguments[0], k, key): _typed(arguments[1], v, f'{key}.{k}') for k, v in value.items()}
+    if hint is Any:
+        return value
     if dataclasses.is_dataclass(hint):
         return dataclass_from(hint, value, f'{key}.')
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

@@ -95,12 +95,13 @@ class TrajectoryPlanner(nn.Module):
             self.scene_norm = nn.LayerNorm(W)
         if planner.llm_scoring:
             self.reasoning = nn.Sequential(nn.LayerNorm(config.language.width), nn.Linear(config.language.width, W))
-        if planner.ego_fusion:
+        if planner.ego_fusion or planner.ego_scoring:
             # as large as the tokens of scene and command: unnormalized it is a tenth of them and hardly learnt from
             self.ego = nn.Sequential(nn.Linear(3, W), nn.GELU(), nn.Linear(W, W), nn.LayerNorm(W))
+        if planner.ego_fusion:
             self.command = nn.Embedding(len(Command), W)
         self.anchor = nn.Sequential(nn.Linear(2 * STEPS, W), nn.GELU(), nn.Linear(W, W))
-        self.scorer = nn.Sequential(nn.Linear(2 * W, W), nn.GELU(), nn.Linear(W, 1))
+        self.scorer = nn.Sequential(nn.Linear((2 + planner.ego_scoring) * W, W), nn.GELU(), nn.Linear(W, 1))
         self.trajectory = nn.Sequential(nn.Linear(2 * STEPS, W), nn.GELU(), nn.Linear(W, W))
         self.time = nn.Sequential(nn.Linear(W, W), nn.GELU(), nn.Linear(W, W))
         stages = planner.scene_fusion + planner.ego_fusion + planner.llm_scoring
@@ -159,21 +160,24 @@ class TrajectoryPlanner(nn.Module):
     def _read(
         self, features: Tensor, positions_m: Tensor, reasoning_tokens: Tensor, ego_state: Tensor, command: Tensor
     ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Tokens [B, any, W] of the decoder's stages, and what the scorer reads [B, W]."""
+        """Tokens [B, any, W] of the decoder's stages, and what the scorer reads: [B, W], [B, 2 W] with the ego's."""
         config, stages = self.config, []
         if config.scene_fusion or not config.llm_scoring:
             read = tokens = self.scene_norm(self.scene(features) + self.scene_position(positions_m))
             if config.scene_fusion:
                 stages.append(tokens)
+        if config.ego_fusion or config.ego_scoring:
+            ego = self.ego(ego_state / self.ego_scale)
         if config.ego_fusion:
-            stages.append(torch.stack([self.ego(ego_state / self.ego_scale), self.command(command)], dim=1))
+            stages.append(torch.stack([ego, self.command(command)], dim=1))
         if config.llm_scoring:
             read = self.reasoning(reasoning_tokens)
             stages.append(read)
-        return tuple(stages), read.mean(dim=1)
+        read = read.mean(dim=1)
+        return tuple(stages), torch.cat([read, ego], dim=-1) if config.ego_scoring else read
 
     def _score_logits(self, read: Tensor) -> Tensor:
-        """Logits [B, K] of the anchors. They know neither the ego's motion nor the command."""
+        """Logits [B, K] of the anchors. The command is not known to them: all commands' are scored at once."""
         anchors = self.anchor(normalize(self.anchors).flatten(0, 1).flatten(1))  # [K, W]
         B, K = read.shape[0], anchors.shape[0]
         pairs = torch.cat([read[:, None].expand(B, K, -1), anchors.expand(B, K, -1)], dim=-1)

@@ -8,6 +8,7 @@ DiffusionDrive do both alike). The recorded future is supervision and never an i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,16 +33,18 @@ class PlannerLossConfig:
     path_weight: float = 8.0
 
     def __post_init__(self) -> None:
-        if min(self.score_weight, self.path_weight) < 0 or max(self.score_weight, self.path_weight) <= 0:
+        weights = (self.score_weight, self.path_weight)
+        if not all(math.isfinite(weight) and weight >= 0.0 for weight in weights) or not any(weights):
             raise ValueError(
-                f'score_weight ({self.score_weight}) and path_weight ({self.path_weight}) must be non-negative, '
-                'one positive'
+                f'score_weight ({self.score_weight}) and path_weight ({self.path_weight}) must be finite and '
+                'non-negative, one positive'
             )
         if self.score_loss not in ('focal', 'bce'):
             raise ValueError(f"score_loss must be 'focal' or 'bce', got {self.score_loss!r}")
-        if self.focal_gamma < 0 or not 0.0 <= self.focal_alpha <= 1.0:
+        if not 0.0 <= self.focal_gamma < math.inf or not 0.0 <= self.focal_alpha <= 1.0:
             raise ValueError(
-                f'focal_gamma must not be negative and focal_alpha in 0..1, got {self.focal_gamma}, {self.focal_alpha}'
+                f'focal_gamma ({self.focal_gamma}) must be finite and not negative, focal_alpha ({self.focal_alpha}) '
+                'in 0..1'
             )
 
 

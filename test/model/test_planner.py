@@ -2,11 +2,12 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 from sparseoccvla_ros.model.vla import build_planner
-from sparseoccvla_ros.planning.anchors import kinematic_fan
+from sparseoccvla_ros.planning.anchors import Anchors, kinematic_fan, save_anchors
 
 
 @pytest.fixture(scope='module')
@@ -51,6 +52,18 @@ def test_untrained_planner_returns_its_anchors(untrained):
     torch.testing.assert_close(output.waypoints_ego_m, fan.expand(2, -1, -1, -1), rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize('modes', [3, 12])
+def test_anchors_of_a_file_of_other_numbers(small, tmp_path, modes):
+    """9 and 36 anchors, as for the ablation."""
+    fan_m = kinematic_fan().waypoints_ego_m
+    given_m = np.concatenate([fan_m, 0.9 * fan_m], axis=1)[:, :modes]
+    save_anchors(Anchors(given_m), tmp_path / 'anchors.json')
+    changed = dataclasses.replace(small.planner, anchors=str(tmp_path / 'anchors.json'))
+    output = plan(build_planner(dataclasses.replace(small, planner=changed), weights=None, seed=0))
+    assert output.scores.shape == (2, 3 * modes)
+    np.testing.assert_allclose(output.waypoints_ego_m[1], given_m.reshape(-1, 6, 2), rtol=0, atol=1e-3)
+
+
 def test_same_seed_same_plan_other_seed_another(planner):
     first, again, other = plan(planner, 0), plan(planner, 0), plan(planner, 1)
     assert torch.equal(first.waypoints_ego_m, again.waypoints_ego_m)
@@ -89,9 +102,10 @@ def test_every_input_counts(planner, name):
 @pytest.mark.parametrize(
     ('switch', 'unread', 'scores_read'),
     [
-        ('llm_scoring', ['reasoning_tokens'], ['features', 'positions_m']),
-        ('scene_fusion', ['features', 'positions_m'], ['reasoning_tokens']),
-        ('ego_fusion', ['ego_state', 'command'], ['reasoning_tokens']),
+        ('llm_scoring', ['reasoning_tokens'], ['features', 'positions_m', 'ego_state']),
+        ('scene_fusion', ['features', 'positions_m'], ['reasoning_tokens', 'ego_state']),
+        ('ego_fusion', ['ego_state', 'command'], ['reasoning_tokens', 'ego_state']),
+        ('ego_scoring', [], ['reasoning_tokens']),
     ],
 )
 def test_what_is_switched_off_is_not_read(small, switch, unread, scores_read):
@@ -103,18 +117,31 @@ def test_what_is_switched_off_is_not_read(small, switch, unread, scores_read):
 
 
 def test_all_switched_off_scores_by_the_scene_and_refines_blindly(small):
-    planner = answering(small, llm_scoring=False, scene_fusion=False, ego_fusion=False)
+    planner = answering(small, llm_scoring=False, scene_fusion=False, ego_fusion=False, ego_scoring=False)
+    assert not any(name.startswith(('ego.', 'command.', 'reasoning.')) for name in planner.state_dict())
     for name in inputs():
         scores, waypoints_m = differences(planner, name)
         assert waypoints_m == 0.0
         assert (scores > 1e-4) == (name in ('features', 'positions_m')), name
 
 
-@pytest.mark.parametrize('switch', ['llm_scoring', 'scene_fusion', 'ego_fusion'])
+@pytest.mark.parametrize('switch', ['llm_scoring', 'scene_fusion', 'ego_fusion', 'ego_scoring'])
 def test_nothing_is_built_that_is_not_read(small, planner, switch):
     without = answering(small, **{switch: False})
-    assert set(without.state_dict()) < set(planner.state_dict())
+    assert set(without.state_dict()) <= set(planner.state_dict())
+    assert sum(p.numel() for p in without.parameters()) < sum(p.numel() for p in planner.parameters())
     gradients_reach_every_parameter(without)
+
+
+@pytest.mark.parametrize('ego_fusion', [True, False])
+@pytest.mark.parametrize('ego_scoring', [True, False])
+def test_scores_follow_the_speed_if_asked_to_and_never_the_command(small, ego_scoring, ego_fusion):
+    planner = answering(small, ego_scoring=ego_scoring, ego_fusion=ego_fusion)
+    first = plan(planner).scores
+    faster = plan(planner, ego_state=inputs()['ego_state'] + torch.tensor([3.0, 0.0, 0.0])).scores
+    assert ((faster - first).abs().amax(dim=1) > 1e-3).all() if ego_scoring else torch.equal(faster, first)
+    for command in range(3):
+        assert torch.equal(plan(planner, command=torch.tensor([command, command])).scores, first)
 
 
 def test_order_of_queries_does_not_matter(planner):

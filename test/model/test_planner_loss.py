@@ -129,6 +129,8 @@ def test_a_batch_is_the_mean_of_its_samples():
     [
         ({'score_loss': 'hinge'}, "'hinge'"),
         ({'path_weight': -1.0}, r'path_weight \(-1.0\)'),
+        ({'path_weight': math.nan}, r'path_weight \(nan\)'),
+        ({'focal_gamma': math.inf}, 'inf'),
         ({'score_weight': 0.0, 'path_weight': 0.0}, 'one positive'),
         ({'focal_alpha': 1.5}, '1.5'),
     ],

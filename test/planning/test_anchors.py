@@ -99,3 +99,16 @@ def test_files_that_do_not_say_the_same_are_refused(tmp_path, key, value, messag
 def test_absent_file():
     with pytest.raises(FileNotFoundError, match=r'nothing\.json'):
         load_anchors('config/anchors/nothing.json')
+
+
+def test_published_anchors_lead_where_their_commands_say(project_root):
+    """SparseDrive's own file: order of the commands and axes, told by where the anchors end."""
+    path = project_root / '../shared/data/anchors/kmeans_plan_6.npy'
+    if not path.is_file():
+        pytest.skip(f'{path} is absent')
+    ends_m = read_kmeans_anchors(path).waypoints_ego_m[:, :, -1]
+    assert ends_m.shape == (3, 6, 2)
+    assert (ends_m[..., 0] > -0.5).all()
+    assert ends_m[Command.RIGHT, :, 1].max() < -2.0
+    assert ends_m[Command.LEFT, :, 1].min() > 2.0
+    assert np.abs(ends_m[Command.STRAIGHT, :, 1]).max() < 2.0

@@ -64,18 +64,32 @@ def test_held_out_scenes_are_not_trained_on_and_each_switch_is_a_run(arguments, 
     data = overfit_planner.Path(arguments[1])
     (data / 'splits.json').write_text('{"train": ["scene-0001"], "val": ["scene-0002"]}')
     seen, right = [], overfit_planner.split
+    switches, build = [], overfit_planner.build_planner
 
     def split(samples, given):
         parts = right(samples, given)
         seen.extend(parts)
         return parts
 
+    def built(config, **given):
+        switches.append({part for part in overfit_planner.SWITCHES if not getattr(config.planner, part)})
+        return build(config, **given)
+
     monkeypatch.setattr(overfit_planner, 'split', split)
-    log = run(monkeypatch, tmp_path, *arguments, '--held-out', '--without', 'ego_fusion')
+    monkeypatch.setattr(overfit_planner, 'build_planner', built)
+    log = run(monkeypatch, tmp_path, *arguments, '--held-out', '--without', 'llm_scoring', 'ego_fusion+ego_scoring')
     assert [set(part.scenes) for part in seen] == [{'scene-0001'}, {'scene-0002'}]
     assert seen[1].targets.valid.all()
     assert not seen[0].targets.valid.all()  # the scene's end is trained on as far as it is known
-    assert [row['run'] for row in log] == ['planner'] * 3 + ['without ego_fusion'] * 3
+    runs = ['planner', 'without llm_scoring', 'without ego_fusion+ego_scoring']
+    assert [row['run'] for row in log] == [name for name in runs for _ in range(3)]
+    assert switches == [set(), {'llm_scoring'}, {'ego_fusion', 'ego_scoring'}]
+
+
+def test_an_unknown_part_is_refused(arguments, monkeypatch, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, tmp_path, *arguments, '--without', 'ego_fusion+eyes')
+    assert "'ego_fusion+eyes' must be of llm_scoring" in capsys.readouterr().err
 
 
 def test_no_val_scenes_or_too_few_keyframes_are_refused(arguments, monkeypatch, tmp_path):

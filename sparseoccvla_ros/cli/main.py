@@ -10,6 +10,7 @@ from sparseoccvla_ros.cli.drive import drive
 from sparseoccvla_ros.cli.eval import eval_app
 from sparseoccvla_ros.cli.import_weights import import_app
 from sparseoccvla_ros.cli.replay import replay
+from sparseoccvla_ros.cli.train import train
 from sparseoccvla_ros.cli.up import up
 from sparseoccvla_ros.cli.world import world
 
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-for command in (world, bag, replay, up, ask, drive, anchors):
+for command in (world, bag, replay, up, ask, drive, anchors, train):
     app.command()(command)
 app.add_typer(bench)
 app.add_typer(eval_app)

@@ -60,6 +60,8 @@ class SampleRequest:
     future_labels_s: tuple[float, ...] = ()
     #: Whether to read the boxes.
     boxes: bool = True
+    #: Whether to read the images, which a stage that trains on stored queries has no use for.
+    images: bool = True
 
     def __post_init__(self) -> None:
         for name in ('width_px', 'height_px', 'frames'):
@@ -172,6 +174,15 @@ class KeyframeDataset:
         return tuple(self._moments)
 
     @property
+    def unlabelled(self) -> Sequence[str]:
+        """``<scene>/<token>`` of the keyframes whose labels are missing in ``gts_root``; all of them without one."""
+        return tuple(
+            f'{moment.scene}/{moment.token}'
+            for moment, found in zip(self._moments, self._has_labels, strict=True)
+            if not found
+        )
+
+    @property
     def epoch(self) -> int:
         """See :meth:`set_epoch`."""
         return int(self._epoch)
@@ -187,31 +198,39 @@ class KeyframeDataset:
         self._epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> Item:
-        """One sample; docs/data.md lists the keys.
+        """One sample of the present :attr:`epoch`; docs/data.md lists the keys.
 
         Raises:
             IndexError: beyond the last keyframe.
             NuScenesError: none of the current frame's images can be used (the message says why).
             Occ3DError: a label file is broken.
         """
+        return self.sample(index, self.epoch)
+
+    def sample(self, index: int, epoch: int) -> Item:
+        """As ``self[index]``, with the random changes of an epoch of choice.
+
+        Raises:
+            IndexError, NuScenesError, Occ3DError: see :meth:`__getitem__`.
+        """
         index = range(len(self))[index]
         moment = self._moments[index]
-        draws = self._draw(index)
+        draws = self._draw(index, epoch)
         return {
             'scene': moment.scene,
             'token': moment.token,
             'stamp_ns': np.int64(moment.stamp_ns),
             'global_from_ego': moment.global_from_ego,
             'augmented_from_ego': draws.scene.augmented_from_ego,
-            **self._views(moment, draws),
+            **(self._views(moment, draws) if self.request.images else {}),
             **self._motion(moment, draws.scene),
             **(self._labels(index, draws.scene) if self._gts_root is not None else {}),
             **(_boxes(moment, draws.scene) if self.request.boxes else {}),
         }
 
-    def _draw(self, index: int) -> _Draws:
+    def _draw(self, index: int, epoch: int) -> _Draws:
         """In a fixed order and before any file is opened, so that a missing image changes nothing else."""
-        rng = np.random.default_rng([self.seed, self.epoch, index])
+        rng = np.random.default_rng([self.seed, epoch, index])
         part, cameras = self._augmentation, len(self.request.cameras)
         return _Draws(
             scene=part.scene.draw(rng) if part.scene else SceneTransform(),

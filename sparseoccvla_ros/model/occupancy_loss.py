@@ -37,6 +37,9 @@ class OccupancyLossConfig:
     #: Classes whose voxels in the camera mask weigh at least `rare_weight`.
     rare_classes: tuple[int, ...] = (0, 2, 5, 8)
     rare_weight: float = 10.0
+    #: So many voxels of a sample, drawn anew each time, pull the points nearest to them, each for all that were not
+    #: drawn; voxels of rare classes always do. The expected loss is the same. None: all do.
+    voxels_drawn: int | None = None
 
     def __post_init__(self) -> None:
         classes = len(self.class_weights)
@@ -46,6 +49,8 @@ class OccupancyLossConfig:
             raise ValueError(f'rare_classes {self.rare_classes} must be labels below {classes}')
         if not 0.0 <= self.focal_alpha <= 1.0:
             raise ValueError(f'focal_alpha must be in 0..1, got {self.focal_alpha}')
+        if self.voxels_drawn is not None and self.voxels_drawn < 1:
+            raise ValueError(f'voxels_drawn must be positive or null, got {self.voxels_drawn}')
         if self.point_beta_m <= 0:
             raise ValueError(f'point_beta_m must be positive, got {self.point_beta_m}')
 
@@ -134,14 +139,15 @@ class OccupancyLoss:
         if len(truth) != B:
             raise ValueError(f'{len(truth)} samples of ground truth for a batch of {B}')
         indices = [PointIndex(sample.centres_m) if len(sample) else None for sample in truth]
+        pulling = [self._draw(sample) for sample in truth]
         with torch.autocast(output.features.device.type, enabled=False):
             initial = _at_least_float32(initial_points_m).expand(B, -1, -1, -1).flatten(1, 2)
-            terms = {'initial.points': self._points(initial, truth, indices, self._assign(initial, indices))}
+            terms = {'initial.points': self._points(initial, truth, pulling, self._assign(initial, indices))}
             for layer, (points, logits) in enumerate(zip(output.points_m, output.logits, strict=True)):
                 points_m, scores = _at_least_float32(points).flatten(1, 2), _at_least_float32(logits).flatten(1, 2)
                 assigned = self._assign(points_m, indices)
                 terms[f'layer{layer}.classes'] = self._classes(scores, truth, assigned)
-                terms[f'layer{layer}.points'] = self._points(points_m, truth, indices, assigned)
+                terms[f'layer{layer}.points'] = self._points(points_m, truth, pulling, assigned)
         return terms
 
     @staticmethod
@@ -176,22 +182,33 @@ class OccupancyLoss:
         loss = focal_loss(logits, target, self.config.focal_gamma, self.config.focal_alpha) * weights
         return self.config.class_loss_weight * loss.sum() / (B * N)
 
+    def _draw(self, voxels: OccupiedVoxels) -> tuple[OccupiedVoxels, Tensor]:
+        """The voxels of one sample that pull points, and for how many each of them stands."""
+        wanted, rare = self.config.voxels_drawn, voxels.labels.new_tensor(self.config.rare_classes)
+        always = torch.isin(voxels.labels, rare)
+        common = (~always).nonzero()[:, 0]
+        if wanted is None or len(common) <= wanted:
+            return voxels, torch.ones_like(voxels.centres_m[:, 0])
+        drawn = common[torch.randperm(len(common), device=common.device)[:wanted]]
+        chosen = torch.cat([always.nonzero()[:, 0], drawn])
+        stands_for = torch.where(always[chosen], 1.0, len(common) / wanted)
+        return OccupiedVoxels(voxels.centres_m[chosen], voxels.labels[chosen], voxels.seen[chosen]), stands_for
+
     def _points(
         self,
         points_m: Tensor,
         truth: Sequence[OccupiedVoxels],
-        indices: Sequence[PointIndex | None],
+        pulling: Sequence[tuple[OccupiedVoxels, Tensor]],
         assigned: Sequence[Tensor | None],
     ) -> Tensor:
         to_points, to_voxels = points_m.new_zeros(()), points_m.new_zeros(())
-        for points, voxels, index, voxel_of_point in zip(points_m, truth, indices, assigned, strict=True):
-            if index is None:
+        for points, voxels, (drawn, stands_for), voxel_of_point in zip(points_m, truth, pulling, assigned, strict=True):
+            if voxel_of_point is None:
                 continue
-            nearest = points[PointIndex(points).nearest(voxels.centres_m)]  # [M, 3]
-            centres_m = voxels.centres_m.to(points.dtype)
-            weights = self.voxel_weights((centres_m - nearest.detach()).norm(dim=-1), voxels)
-            to_points = to_points + (self._pull(nearest, centres_m) * weights).sum()
-            to_voxels = to_voxels + self._pull(points, centres_m[voxel_of_point]).sum()
+            nearest = points[PointIndex(points).nearest(drawn.centres_m)]  # [M, 3]
+            weights = self.voxel_weights((drawn.centres_m - nearest.detach()).norm(dim=-1), drawn) * stands_for
+            to_points = to_points + (self._pull(nearest, drawn.centres_m.to(points.dtype)) * weights).sum()
+            to_voxels = to_voxels + self._pull(points, voxels.centres_m.to(points.dtype)[voxel_of_point]).sum()
         voxels_in_all = max(sum(len(voxels) for voxels in truth), 1)
         mean = to_points / voxels_in_all + to_voxels / (points_m.shape[0] * points_m.shape[1])
         # without any voxel the graph is kept, so that backward() works

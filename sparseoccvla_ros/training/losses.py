@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import math
 from dataclasses import dataclass, field
-from typing import Any
 
-from sparseoccvla_ros.model.config import dataclass_from
 from sparseoccvla_ros.model.distillation import DistillationConfig
 from sparseoccvla_ros.model.forecast_loss import ForecastLossConfig
 from sparseoccvla_ros.model.occupancy_loss import OccupancyLossConfig
+from sparseoccvla_ros.model.planner_loss import PlannerLossConfig
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What each loss's sum of terms counts where several are trained at once. Terms have weights of their own."""
+
+    classes_in_image: float = 1.0
+    depth_in_image: float = 1.0
+    occupancy: float = 1.0
+    distillation: float = 1.0
+    forecast: float = 1.0
+    planner: float = 1.0
+    #: Cross-entropy a token of the answers.
+    answers: float = 1.0
+
+    def __post_init__(self) -> None:
+        weights = dataclasses.asdict(self)
+        if not all(math.isfinite(weight) and weight >= 0.0 for weight in weights.values()) or not any(weights.values()):
+            raise ValueError(f'losses.weights must be finite and non-negative, one positive, got {weights}')
 
 
 @dataclass(frozen=True)
@@ -20,12 +39,5 @@ class LossSettings:
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     #: With an ``occupancy`` section of its own: terms of a horizon need not weigh as the encoder's do.
     forecast: ForecastLossConfig = field(default_factory=ForecastLossConfig)
-
-
-def loss_settings(values: Mapping[str, Any]) -> LossSettings:
-    """The section ``losses`` of a training's YAML file.
-
-    Raises:
-        ValueError: unknown key, wrong type or impossible value; names the key, what was expected and found.
-    """
-    return dataclass_from(LossSettings, values, 'losses.')
+    planner: PlannerLossConfig = field(default_factory=PlannerLossConfig)
+    weights: LossWeights = field(default_factory=LossWeights)

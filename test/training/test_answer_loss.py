@@ -70,7 +70,9 @@ def test_loss_is_the_cross_entropy_of_each_answer_read_alone(language, scenes):
     language.causal_lm.lm_head.weight.data *= 20
     scene_of = [1, 0, 1]
     with torch.no_grad():
-        found = answer_loss(language, language.scene_prompt(*scenes), batch_of(language), torch.tensor(scene_of))
+        found = answer_loss(
+            language, language.read_scene(language.scene_prompt(*scenes))[1], batch_of(language), torch.tensor(scene_of)
+        )
         terms = []
         for (question, answer), scene in zip(PAIRS, scene_of, strict=True):
             prompt = language.scene_prompt(scenes[0][scene][None], scenes[1][scene][None])
@@ -89,7 +91,7 @@ def test_loss_falls_and_reaches_the_connector(language, scenes):
     optimizer = torch.optim.AdamW(language.parameters(), lr=3e-3)
     losses = []
     for _ in range(60):
-        loss = answer_loss(language, language.scene_prompt(*scenes), batch, scene_of)
+        loss = answer_loss(language, language.read_scene(language.scene_prompt(*scenes))[1], batch, scene_of)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -97,14 +99,16 @@ def test_loss_falls_and_reaches_the_connector(language, scenes):
     assert bool(language.connector.project.weight.grad.abs().sum() > 0)
     assert losses[-1] < 0.05 < losses[0]
     with torch.no_grad():
-        swapped = answer_loss(language, language.scene_prompt(*scenes), batch, 1 - scene_of)
+        swapped = answer_loss(language, language.read_scene(language.scene_prompt(*scenes))[1], batch, 1 - scene_of)
     assert swapped > 1.0
 
 
 def test_resumed_equals_uninterrupted(language, scenes, tmp_path):
     def steps(model, optimizer, count):
         for _ in range(count):
-            loss = answer_loss(model, model.scene_prompt(*scenes), batch_of(model), torch.tensor([0, 1, 0]))
+            loss = answer_loss(
+                model, model.read_scene(model.scene_prompt(*scenes))[1], batch_of(model), torch.tensor([0, 1, 0])
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

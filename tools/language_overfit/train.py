@@ -74,7 +74,8 @@ def train(
         batch = question_batch([pair for p in places for pair in of_keyframe[p]], language.tokenizer.pad_token_id)
         scene_of = torch.tensor([number for number, place in enumerate(places) for _ in of_keyframe[place]])
         prompt = language.scene_prompt(keyframes.features[places], keyframes.positions_m[places])
-        loss = answer_loss(language, prompt, batch, scene_of)
+        _, prefix = language.read_scene(prompt)
+        loss = answer_loss(language, prefix, batch, scene_of)
         if not torch.isfinite(loss):
             raise FloatingPointError(f'step {step}: loss {loss.item()}')
         optimizer.zero_grad(set_to_none=True)
@@ -87,7 +88,7 @@ def train(
             now_s = time.perf_counter()
             step_ms = 1e3 * (now_s - reported_s) / len(losses)
             with torch.no_grad():  # the last batch, each question about the next keyframe
-                swapped = answer_loss(language, prompt, batch, (scene_of + 1) % len(places))
+                swapped = answer_loss(language, prefix, batch, (scene_of + 1) % len(places))
             row = {'step': step, 'loss': round(sum(losses) / len(losses), 5), 'swapped_loss': round(swapped.item(), 5)}
             report(out, {**row, 'lr': round(lr, 7), 'step_ms': round(step_ms)})
             save_run(out / 'state.pt', run, language, optimizer, step)

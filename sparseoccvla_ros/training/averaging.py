@@ -1,0 +1,38 @@
+"""The exponential moving average of the weights that learn: what a stage hands on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """Averages of a module's trainable parameters, on their device.
+
+    The decay rises with the number of steps, (1 + n) / (10 + n) at most, so that the random start is soon forgotten.
+
+    Args:
+        module: with the parameters.
+        decay: share of the old average that is kept in a step.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self._averages = {name: p.detach().clone() for name, p in self._parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after a step; ``step`` counts from one."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self._averages.values()), [p.detach() for p in self._parameters.values()], 1 - decay)
+
+    def state(self) -> dict[str, Tensor]:
+        """The averages by name, sharing memory: writing into them sets them."""
+        return self._averages
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Give the module the averages as its weights."""
+        for name, parameter in self._parameters.items():
+            parameter.copy_(self._averages[name])

@@ -1,0 +1,171 @@
+"""What the scene stages learn from: keyframes with labels, paths and some of their questions, in a shuffled row."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sparseoccvla_ros.data.dataset import Augmentation, Item, KeyframeDataset, SampleRequest
+from sparseoccvla_ros.data.ego_future import commands_by_token, scene_ego_futures
+from sparseoccvla_ros.data.nuscenes import NuScenesError, NuScenesTables
+from sparseoccvla_ros.data.qa.sources import PLACES, load_questions
+from sparseoccvla_ros.model.config import VLAConfig
+from sparseoccvla_ros.runtime.scene import Command
+from sparseoccvla_ros.training.order import sample_at
+from sparseoccvla_ros.training.query_cache import QueryCache
+from sparseoccvla_ros.training.recipe import DataSettings, Recipe
+
+logger = logging.getLogger(__name__)
+
+#: So many names of missing files are listed.
+SHOWN = 10
+
+
+class KeyframeStream:
+    """Samples by their position in the training's endless row: for DataLoader.
+
+    A sample depends on (seed, position) and the files only. ``questions`` is a list of (question, answer), empty for
+    mirrored keyframes, whose words would be wrong; ``query_features`` and ``query_positions_m`` are there if queries
+    are cached.
+
+    Args:
+        data: keyframes.
+        usable: indices of those that are learnt from.
+        questions: (question, answer) by sample token.
+        per_keyframe: at most so many of them at once.
+        queries: of the fixed encoder, or None.
+    """
+
+    def __init__(
+        self,
+        data: KeyframeDataset,
+        usable: Sequence[int],
+        questions: dict[str, list[tuple[str, str]]],
+        per_keyframe: int,
+        queries: QueryCache | None = None,
+    ) -> None:
+        self._data, self._usable, self._questions = data, usable, questions
+        self._per_keyframe, self._queries = per_keyframe, queries
+
+    def __len__(self) -> int:
+        """Keyframes of an epoch."""
+        return len(self._usable)
+
+    def __getitem__(self, position: int) -> Item:
+        """Raises what :meth:`KeyframeDataset.sample` does."""
+        epoch, place = sample_at(position, self._data.seed, len(self._usable))
+        index = self._usable[place]
+        item = self._data.sample(index, epoch)
+        mirrored = bool(np.linalg.det(item['augmented_from_ego']) < 0.0)
+        asked = [] if mirrored else self._questions.get(item['token'], [])
+        rng = np.random.default_rng([self._data.seed, epoch, index, 1])
+        chosen = rng.permutation(len(asked))[: self._per_keyframe]
+        item['questions'] = tuple(asked[number] for number in chosen)
+        if self._queries is not None:
+            item['query_features'], item['query_positions_m'] = self._queries.read(item['token'], mirrored)
+        return item
+
+
+def keyframe_data(recipe: Recipe, config: VLAConfig, augmentation: Augmentation, *, images: bool) -> KeyframeDataset:
+    """The keyframes that a recipe names.
+
+    Raises:
+        FileNotFoundError: label files are missing; they are counted and listed.
+        NuScenesError, ValueError: see :class:`KeyframeDataset`; or there is no such split.
+    """
+    settings = recipe.data
+    root = Path(settings.root)
+    tables = NuScenesTables(root, settings.version)
+    scenes = chosen_scenes(tables, settings)
+    labelled = bool({'occupancy', 'forecast'} & set(recipe.terms))
+    data = KeyframeDataset(
+        tables,
+        scenes,
+        SampleRequest(
+            width_px=config.image.width_px,
+            height_px=config.image.height_px,
+            frames=config.image.frames,
+            frame_interval_s=config.image.frame_interval_s,
+            cameras=settings.cameras,
+            future_labels_s=config.forecaster.horizons_s if 'forecast' in recipe.terms else (),
+            boxes=False,
+            images=images,
+        ),
+        gts_root=root / settings.gts if labelled else None,
+        augmentation=augmentation,
+        seed=recipe.seed,
+        commands=_commands(tables, scenes, settings) if 'planner' in recipe.terms else None,
+    )
+    if labelled and data.unlabelled and settings.missing_labels == 'fail':
+        listed = '\n  '.join(data.unlabelled[:SHOWN])
+        raise FileNotFoundError(
+            f'{len(data.unlabelled)} of {len(data)} keyframes have no labels.npz in {root / settings.gts}:\n  {listed}'
+            f'\n{"  ..." if len(data.unlabelled) > SHOWN else ""}data.missing_labels=skip leaves them out'
+        )
+    return data
+
+
+def keyframe_stream(recipe: Recipe, data: KeyframeDataset, queries: QueryCache | None) -> KeyframeStream:
+    """The row of samples that a recipe asks for.
+
+    Raises:
+        QAError: the questions cannot be read.
+        ValueError: no keyframe is left, or none of them has a question.
+    """
+    settings = recipe.data
+    unlabelled = set(data.unlabelled) if {'occupancy', 'forecast'} & set(recipe.terms) else set()
+    usable = [i for i, moment in enumerate(data.moments) if f'{moment.scene}/{moment.token}' not in unlabelled]
+    questions: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    if 'answers' in recipe.terms:
+        place = (
+            Path(settings.questions_path)
+            if settings.questions_path
+            else PLACES[settings.questions](Path(settings.root))
+        )
+        tokens = {data.moments[i].token for i in usable}
+        for pair in load_questions(settings.questions, place, settings.split or 'train').pairs:
+            if pair.sample_token in tokens:
+                questions[pair.sample_token].append((pair.question, pair.answer))
+        if not questions:
+            raise ValueError(f'{place}: no question is about any of the {len(usable)} keyframes')
+        usable = [i for i in usable if recipe.terms != ('answers',) or data.moments[i].token in questions]
+    if not usable:
+        raise ValueError(f'{settings.root}: no keyframe is left to learn from')
+    logger.info('%d keyframes, %d questions', len(usable), sum(map(len, questions.values())))
+    return KeyframeStream(data, usable, dict(questions), settings.questions_per_keyframe, queries)
+
+
+def chosen_scenes(tables: NuScenesTables, settings: DataSettings) -> list[str]:
+    """Names of the scenes that a recipe learns from.
+
+    Raises:
+        NuScenesError: unknown scenes, or no such split.
+    """
+    names = list(settings.scenes)
+    if not names and settings.split:
+        path = tables.dataroot / 'splits.json'
+        try:
+            names = list(json.loads(path.read_text(encoding='utf-8'))[settings.split])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise NuScenesError(
+                f'{path} names no scenes of split {settings.split!r} ({error!r}); '
+                "name them in data.scenes, or take all with data.split=''"
+            ) from error
+    unknown = sorted(set(names) - set(tables.scene_names))
+    if unknown:
+        raise NuScenesError(f'{len(unknown)} scenes are not in {tables.version}, for example {unknown[0]}')
+    return names or list(tables.scene_names)
+
+
+def _commands(tables: NuScenesTables, scenes: Sequence[str], settings: DataSettings) -> dict[str, Command]:
+    leak = settings.commands == 'recorded_future_leak'
+    if leak:
+        logger.warning('driving commands are derived from the RECORDED future: a leak, results must say so')
+    return commands_by_token(
+        future for scene in scenes for future in scene_ego_futures(tables, scene, leaky_command=leak)
+    )

@@ -1,0 +1,49 @@
+"""Recipes are read strictly, and refused where their parts do not go together."""
+
+import pytest
+
+from sparseoccvla_ros.resources import share_path
+from sparseoccvla_ros.training.recipe import load_recipe
+
+SHIPPED = sorted(str(path) for path in share_path('config/train').rglob('*.yaml'))
+
+
+@pytest.mark.parametrize('path', SHIPPED)
+def test_shipped_recipes_are_read_with_their_models(path):
+    recipe = load_recipe(path)
+    assert recipe.model_config().name == recipe.model
+
+
+def test_a_recipe_is_found_by_its_name():
+    assert load_recipe('tiny/stage1') == load_recipe('tiny/stage1.yaml')
+    with pytest.raises(FileNotFoundError, match='no recipe that comes with the package'):
+        load_recipe('tiny/stage9')
+
+
+def test_changes_on_the_command_line_are_typed_as_yaml(recipe_of):
+    assert recipe_of('optimization.peak_lr=1e-2').optimization.peak_lr == 0.01
+    recipe = recipe_of('optimization.steps=7', 'terms=[occupancy]', 'train=[perception.encoder]', 'data.split=""')
+    assert (recipe.optimization.steps, recipe.terms, recipe.data.split) == (7, ('occupancy',), '')
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (['optimization.stesp=7'], r'unknown key optimization\.stesp; known keys: .*steps'),
+        (['optimization.steps=seven'], r'optimization\.steps: expected int, found .seven.'),
+        (['optimization.batch_size=0'], r'batch_size must be at least 1, got 0'),
+        (['optimization.ema_decay=1.0'], r'ema_decay must be in \[0, 1\)'),
+        (['terms=[occupancy, depth_in_image]'], r'depth_in_image cannot be mixed'),
+        (['terms=[ocupancy]'], r'terms\[0\]: expected one of'),
+        (['train=[percepton]'], r"'percepton' begins with none of"),
+        (['start.encoder=somewhere'], r"start: 'encoder' is none of"),
+        (['data.questions=none'], r"'answers' needs data.questions"),
+        (['data.query_cache=somewhere'], r'perception is trained'),
+        (['data.query_cache=x', 'train=[language]'], r'occupancy and distillation need the images'),
+        (['steps'], r"expected key=value, got 'steps'"),
+        (['lora.rank=0'], r'rank'),
+    ],
+)
+def test_what_does_not_fit_is_named(recipe_of, changes, message):
+    with pytest.raises(ValueError, match=message):
+        recipe_of(*changes)

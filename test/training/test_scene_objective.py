@@ -1,0 +1,94 @@
+"""Every term of a batch reaches the parts that it is there to teach; stored queries give what computed ones do."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sparseoccvla_ros.data.dataset import Augmentation, collate
+from sparseoccvla_ros.data.scene_augmentation import SceneAugmentation
+from sparseoccvla_ros.training.keyframes import keyframe_data, keyframe_stream
+from sparseoccvla_ros.training.stage import build_stage
+
+CPU = torch.device('cpu')
+REACHED = {
+    'occupancy': {'perception'},
+    'forecast': {'perception', 'language'},
+    'planner': {'perception', 'language', 'planner'},
+    'answers': {'perception', 'language'},
+}
+
+
+def batch_of(stage, count: int = 4):
+    return collate([stage.samples[position] for position in range(count)])
+
+
+@pytest.mark.parametrize('name', REACHED)
+def test_a_term_reaches_the_parts_before_it(recipe_of, name):
+    recipe = replace(recipe_of(), terms=(name,), train=tuple(sorted(REACHED[name])))
+    stage = build_stage(recipe, CPU)
+    if name == 'planner':  # the correction's last layer starts at zero, behind which nothing learns in the first step
+        torch.nn.init.normal_(stage.objective.planner.head.weight)
+    terms = stage.objective(batch_of(stage, 8))  # all: few have 3 s ahead
+    assert terms
+    assert all(term.count > 0 for term in terms.values())
+    sum(term.value for term in terms.values()).backward()
+    reached = {
+        key.split('.')[0] for key, p in stage.objective.named_parameters() if p.grad is not None and p.grad.any()
+    }
+    assert reached == REACHED[name]
+
+
+def test_terms_are_weighted(recipe_of):
+    values = []
+    for weight in (1.0, 0.25):
+        recipe = recipe_of(terms=['answers'], train=['language'], losses={'weights': {'answers': weight}})
+        stage = build_stage(recipe, CPU)
+        values.append(stage.objective(batch_of(stage))['answers'].value.item())
+    assert values[1] == pytest.approx(0.25 * values[0])
+
+
+def test_keyframes_without_a_future_or_questions_count_nowhere(recipe_of):
+    stage = build_stage(recipe_of(terms=['forecast', 'planner', 'answers'], train=['language', 'planner']), CPU)
+    data = keyframe_data(recipe_of(), stage.config, Augmentation(), images=True)
+    last = data.sample(len(data) - 1, 0) | {'questions': ()}
+    terms = stage.objective(collate([last]))
+    assert {name: term.count.item() for name, term in terms.items()} == dict.fromkeys(terms, 0.0)
+    assert sum(term.value for term in terms.values()).item() == 0.0
+
+
+def test_mirrored_keyframes_are_asked_nothing(recipe_of):
+    recipe = recipe_of()
+    config = recipe.model_config()
+    counts = {}
+    for probability in (0.0, 1.0):
+        augmentation = Augmentation(scene=SceneAugmentation(flip_y_probability=probability))
+        stream = keyframe_stream(recipe, keyframe_data(recipe, config, augmentation, images=True), None)
+        counts[probability] = [len(stream[position]['questions']) for position in range(len(stream))]
+    assert max(counts[0.0]) == recipe.data.questions_per_keyframe
+    assert sum(counts[1.0]) == 0
+
+
+def test_stored_queries_are_those_of_the_encoder(recipe_of, tmp_path):
+    """As they are and mirrored, to the rounding of float16; and the folder is not taken for another encoder's."""
+    flips = {'scene': {'flip_y_probability': 0.5}}
+    settings = {'terms': ['answers'], 'train': ['language'], 'augmentation': flips}
+    computed = build_stage(recipe_of(**settings), CPU)
+    cache = f'data.query_cache={tmp_path / "queries"}'
+    stored = build_stage(recipe_of(cache, **settings), CPU)
+    assert 'images' not in stored.samples[0]
+    mirrored = set()
+    computed.objective.eval()
+    for position in range(len(computed.samples)):
+        item, kept = computed.samples[position], stored.samples[position]
+        assert item['token'] == kept['token']
+        with torch.no_grad():
+            output = computed.objective.encode(collate([item]))
+        torch.testing.assert_close(torch.from_numpy(kept['query_features']), output.features[0], atol=2e-3, rtol=2e-3)
+        torch.testing.assert_close(
+            torch.from_numpy(kept['query_positions_m']), output.positions_m[0], atol=1e-4, rtol=1e-4
+        )
+        mirrored.add(item['augmented_from_ego'][1, 1] < 0)
+    assert mirrored == {True, False}
+    with pytest.raises(ValueError, match='of another encoder'):
+        build_stage(recipe_of(cache, 'seed=1', **settings), CPU)

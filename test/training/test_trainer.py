@@ -1,0 +1,164 @@
+"""The loop: learns, goes on after a kill as if nothing had been, and ends with a word where it cannot go on."""
+
+import dataclasses
+import json
+import resource
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparseoccvla_ros.model.checkpoint import CheckpointError
+from sparseoccvla_ros.model.config import load_model_config
+from sparseoccvla_ros.model.vla import build_language, build_perception, build_planner
+from sparseoccvla_ros.training import trainer
+from sparseoccvla_ros.training.log import TrainingLog
+from sparseoccvla_ros.training.run_state import RunStateError, RunWriteError
+from sparseoccvla_ros.training.trainer import TrainingError, train
+
+NOT_COMPARED = ('step_ms', 'wait_share', 'rss_mb')
+
+
+def rows(out: Path) -> list[dict[str, float]]:
+    """The log without what depends on the machine."""
+    lines = map(json.loads, (out / 'log.jsonl').read_text().splitlines())
+    return [{key: value for key, value in line.items() if key not in NOT_COMPARED} for line in lines if 'step' in line]
+
+
+@pytest.fixture
+def killed_after(monkeypatch):
+    """Ends a run with KeyboardInterrupt when this step has been logged, before anything is saved."""
+    original = TrainingLog.step
+
+    def arm(last: int) -> None:
+        def step(self, step, *arguments):
+            original(self, step, *arguments)
+            if step == last:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(TrainingLog, 'step', step)
+
+    return arm
+
+
+def test_a_killed_run_goes_on_as_the_uninterrupted_one(recipe_of, tmp_path, killed_after, monkeypatch):
+    whole, broken = (recipe_of('save_every=2', f'out={tmp_path / name}') for name in ('whole', 'broken'))
+    folder = train(whole)
+    killed_after(3)
+    with pytest.raises(KeyboardInterrupt):
+        train(broken)
+    assert [row['step'] for row in rows(tmp_path / 'broken')] == [1, 2, 3]
+    monkeypatch.undo()
+    assert train(broken) == tmp_path / 'broken/checkpoint'
+    assert [row['step'] for row in rows(tmp_path / 'broken')] == [1, 2, 3, 4]
+    for one, other in zip(rows(tmp_path / 'whole'), rows(tmp_path / 'broken'), strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            assert other[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+    # every part learnt, and a checkpoint is what the car loads
+    config = load_model_config(folder / 'config.yaml')
+    for build in (build_perception, build_language, build_planner):
+        start, end = build(config, weights=None).state_dict(), build(config, weights=folder).state_dict()
+        assert any(not torch.equal(start[name], end[name]) for name in start)
+
+
+def test_only_what_the_recipe_names_learns(recipe_of, tmp_path):
+    recipe = recipe_of('terms=[occupancy]', 'train=[perception.encoder]', 'optimization.steps=2')
+    folder = train(recipe)
+    config = load_model_config(folder / 'config.yaml')
+    start, end = (
+        build_perception(config, weights=None).state_dict(),
+        build_perception(config, weights=folder).state_dict(),
+    )
+    changed = {name for name in start if not torch.equal(start[name], end[name])}
+    assert changed
+    assert all(name.startswith('encoder.') for name in changed)
+
+
+def test_another_recipe_does_not_go_on_with_the_state(recipe_of):
+    train(recipe_of('terms=[occupancy]', 'train=[perception]', 'optimization.steps=1'))
+    with pytest.raises(RunStateError, match=r'optimization\.peak_lr: expected 0\.5, found 0\.001'):
+        train(recipe_of('terms=[occupancy]', 'train=[perception]', 'optimization.steps=1', 'optimization.peak_lr=0.5'))
+
+
+def test_a_start_of_another_model_is_refused(recipe_of, tmp_path):
+    folder = train(recipe_of('terms=[occupancy]', 'train=[perception]', 'optimization.steps=1'))
+    other = recipe_of('overrides={}', f'start.perception={folder}', f'out={tmp_path / "other"}')
+    with pytest.raises(CheckpointError, match='holds another model'):
+        train(other)
+
+
+def test_missing_labels_are_listed_and_fail_unless_they_may_be_skipped(recipe_of, street, tmp_path):
+    copy = tmp_path / 'copy'
+    shutil.copytree(street, copy, copy_function=lambda source, to: Path(to).symlink_to(source))
+    lost = sorted((copy / 'gts/scene-0001').iterdir())[:2]
+    for folder in lost:
+        (folder / 'labels.npz').unlink()
+    changes = ['terms=[occupancy]', 'train=[perception]', 'optimization.steps=1', f'data.root={copy}']
+    with pytest.raises(FileNotFoundError, match='2 of 8 keyframes have no labels') as error:
+        train(recipe_of(*changes))
+    assert all(folder.name in str(error.value) for folder in lost)
+    assert train(recipe_of(*changes, 'data.missing_labels=skip')) is not None
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_terms(recipe_of, tmp_path, monkeypatch):
+    recipe = recipe_of('terms=[occupancy, answers]', 'train=[perception, language]', 'save_every=1')
+    real = trainer.combine
+
+    def burst(terms, accelerator):
+        if burst.left == 0:
+            terms['answers'] = terms['answers']._replace(value=terms['answers'].value * float('nan'))
+        burst.left -= 1
+        return real(terms, accelerator)
+
+    burst.left = 2
+    monkeypatch.setattr(trainer, 'combine', burst)
+    with pytest.raises(TrainingError, match=r'step 3: the loss is not finite(.|\n)*answers: nan(.|\n)*keyframes: '):
+        train(recipe)
+    assert torch.load(tmp_path / 'run/state.pt', weights_only=True)['step'] == 2
+
+
+@pytest.mark.parametrize(('size', 'advice'), [(4, r'batch_size=2 optimization\.accumulate=2'), (1, 'One sample')])
+def test_out_of_memory_says_which_batch_to_try(recipe_of, monkeypatch, size, advice):
+    def full(terms, accelerator):
+        raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')
+
+    monkeypatch.setattr(trainer, 'combine', full)
+    with pytest.raises(TrainingError, match=rf'out of memory with batches of {size}(.|\n)*{advice}'):
+        train(recipe_of('terms=[occupancy]', 'train=[perception]', f'optimization.batch_size={size}'))
+
+
+def test_a_full_disk_leaves_the_state_before(recipe_of, tmp_path):
+    recipe = recipe_of('terms=[occupancy]', 'train=[perception]', 'optimization.steps=1')
+    train(recipe)
+    state = tmp_path / 'run/state.pt'
+    before = state.read_bytes()
+    longer = dataclasses.replace(recipe, optimization=dataclasses.replace(recipe.optimization, steps=1))
+    state_step = torch.load(state, weights_only=True)['step']
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
+    try:
+        with pytest.raises(RunWriteError, match=r'step 1: the state cannot be written .* is kept in'):
+            train(longer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert state.read_bytes() == before
+    assert state_step == 1
+    assert not list(tmp_path.glob('run/*.partial'))
+
+
+def test_adapters_are_merged_and_nothing_else_of_the_language_model_learns(recipe_of, tmp_path):
+    first = train(recipe_of('terms=[answers]', 'train=[language]', 'optimization.steps=1'))
+    lora = {'rank': 2, 'alpha': 4, 'dropout': 0.0, 'targets': ['q_proj']}
+    second = train(
+        recipe_of(
+            'terms=[answers]', 'train=[language.llm]', 'optimization.steps=2', f'out={tmp_path / "second"}',
+            f'start.language={first}', lora=lora,
+        )
+    )  # fmt: skip
+    config = load_model_config(second / 'config.yaml')
+    start, end = (build_language(config, weights=folder).state_dict() for folder in (first, second))
+    changed = {name for name in start if not torch.equal(start[name], end[name])}
+    assert changed
+    assert all(name.endswith('q_proj.weight') for name in changed)

@@ -153,6 +153,19 @@ class NuScenesTables:
             samples.append(Sample(token, _stamp_ns(sample_row, 'sample'), sensors))
         return Scene(name, _field(row, 'token', 'scene'), str(row.get('description', '')), tuple(samples))
 
+    def location(self, scene_name: str) -> str:
+        """Where a scene was recorded, as its log says.
+
+        Raises:
+            NuScenesError: unknown scene, or a table or row is missing.
+        """
+        row = self._scene_row(scene_name)
+        return str(_field(self._referred(self._logs, 'log', row, 'scene'), 'location', 'log'))
+
+    @cached_property
+    def _logs(self) -> dict[str, Row]:
+        return self._by_token('log')
+
     def frames(self, scene_name: str) -> list[SensorFrame]:
         """Every sensor frame of a scene, sweeps included, in time order.
 

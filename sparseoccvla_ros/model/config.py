@@ -220,6 +220,8 @@ class LanguageConfig:
     system_prompt: str = 'Answer questions about the street scene around the ego vehicle.'
     planning_prompt: str = 'assign scores to trajectory anchors'
     lora: LoraSettings | None = None
+    #: Zeros in place of the scene's tokens: the baseline that answers from the words of a question alone.
+    blind: bool = False
     #: Order of the occupancy tokens. 'as_produced': the encoder's; 'space_filling': along a Hilbert curve; 'distance':
     #: nearest to the ego first.
     token_order: TokenOrder = 'as_produced'

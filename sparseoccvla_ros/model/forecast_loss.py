@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sparseoccvla_ros.model.config import SpaceConfig
+from sparseoccvla_ros.model.nearest import NotFiniteError
 from sparseoccvla_ros.model.occupancy_encoder import EncoderOutput
 from sparseoccvla_ros.model.occupancy_loss import OccupancyLoss, OccupancyLossConfig, OccupiedVoxels, occupied_voxels
 
@@ -174,7 +175,7 @@ class ForecastLoss:
         """Terms of one sample: points [Q, P, 3], logits [Q, P, K]."""
         points_m, logits = points_m.flatten(0, 1), logits.flatten(0, 1)
         if not points_m.isfinite().all():  # before the comparison with the range, which nan would pass unseen
-            raise ValueError('predicted points are not finite')
+            raise NotFiniteError('predicted points are not finite')
         known = truth.knows(points_m.detach(), self._space)
         if not known.any():
             nothing = 0.0 * (points_m.sum() + logits.sum())

@@ -111,6 +111,8 @@ class SceneLanguage(nn.Module):
             features: [B, Q, C]. positions_m: [B, Q, 3], metres, ego frame.
         """
         occupancy, global_tokens = self.connector(features, positions_m)
+        if self.config.blind:
+            occupancy, global_tokens = torch.zeros_like(occupancy), torch.zeros_like(global_tokens)
         order = token_order(positions_m, self.config.token_order, self._space)
         system = torch.tensor(self._chat.system_tokens, device=features.device)
         text = self.embed_text(system[None]).expand(features.shape[0], -1, -1).to(occupancy.dtype)

@@ -10,6 +10,10 @@ from torch import Tensor
 CHUNK_ELEMENTS = 1 << 23
 
 
+class NotFiniteError(ValueError):
+    """A coordinate is no number: a training that diverges, or broken data."""
+
+
 class PointIndex:
     """A set of points that is asked several times.
 
@@ -21,7 +25,8 @@ class PointIndex:
         points_m: [M, 3], M >= 1.
 
     Raises:
-        ValueError: no point, another shape, or a coordinate that is not finite.
+        ValueError: no point or another shape.
+        NotFiniteError: a coordinate is not finite.
     """
 
     def __init__(self, points_m: Tensor) -> None:
@@ -35,7 +40,7 @@ class PointIndex:
         """Index of the nearest point to each of [N, 3]: int64 [N].
 
         Raises:
-            ValueError: a coordinate is not finite.
+            NotFiniteError: a coordinate is not finite.
         """
         _require_finite(queries_m)
         if self._tree is None:
@@ -61,4 +66,4 @@ def nearest_in_chunks(queries_m: Tensor, points_m: Tensor, chunk_elements: int =
 
 def _require_finite(points_m: Tensor) -> None:
     if not points_m.isfinite().all():
-        raise ValueError(f'{int((~points_m.isfinite()).any(-1).sum())} of {len(points_m)} points are not finite')
+        raise NotFiniteError(f'{int((~points_m.isfinite()).any(-1).sum())} of {len(points_m)} points are not finite')

@@ -167,7 +167,8 @@ class EncoderLayer(nn.Module):
         view_mask: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """query [B, Q, C], points and their fractions of the range [B, Q, P, 3] -> query, new points, logits."""
-        query = query + self.position_encoder(fractions.flatten(2))
+        with torch.autocast(query.device.type, enabled=False):  # bf16 has steps of 0.3 m at the range's far end
+            query = query + self.position_encoder(fractions.flatten(2).to(self.position_encoder[0].weight.dtype))
         query = self.norm1(self.mixing(self.sampling(query, points_m, table, image_from_ego, view_mask), query))
         query = self.norm2(self.self_attn(query, points_m.mean(dim=2)))
         return self.predict(query, points_m)

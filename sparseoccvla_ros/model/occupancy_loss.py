@@ -184,11 +184,13 @@ class OccupancyLoss:
 
     def _draw(self, voxels: OccupiedVoxels) -> tuple[OccupiedVoxels, Tensor]:
         """The voxels of one sample that pull points, and for how many each of them stands."""
-        wanted, rare = self.config.voxels_drawn, voxels.labels.new_tensor(self.config.rare_classes)
-        always = torch.isin(voxels.labels, rare)
+        wanted, everyone = self.config.voxels_drawn, torch.ones_like(voxels.centres_m[:, 0])
+        if wanted is None:
+            return voxels, everyone
+        always = torch.isin(voxels.labels, voxels.labels.new_tensor(self.config.rare_classes))
         common = (~always).nonzero()[:, 0]
-        if wanted is None or len(common) <= wanted:
-            return voxels, torch.ones_like(voxels.centres_m[:, 0])
+        if len(common) <= wanted:
+            return voxels, everyone
         drawn = common[torch.randperm(len(common), device=common.device)[:wanted]]
         chosen = torch.cat([always.nonzero()[:, 0], drawn])
         stands_for = torch.where(always[chosen], 1.0, len(common) / wanted)

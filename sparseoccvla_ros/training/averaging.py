@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights that learn: what a stage hands on."""
+"""The exponential moving average of the weights that learn, and of batch norms' statistics: what a stage hands on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Averages of a module's trainable parameters, on their device.
+    """Averages of a module's trainable parameters and of the statistics of its batch norms, on their device.
 
     The decay rises with the number of steps, (1 + n) / (10 + n) at most, so that the random start is soon forgotten.
 
@@ -18,14 +18,18 @@ class WeightAverage:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self._decay = decay
-        self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        self._averages = {name: p.detach().clone() for name, p in self._parameters.items()}
+        self._own = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+        for name, child in module.named_modules():
+            if isinstance(child, nn.modules.batchnorm._BatchNorm):
+                start = f'{name}.' if name else ''
+                self._own |= {f'{start}running_mean': child.running_mean, f'{start}running_var': child.running_var}
+        self._averages = {name: tensor.clone() for name, tensor in self._own.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after a step; ``step`` counts from one."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self._averages.values()), [p.detach() for p in self._parameters.values()], 1 - decay)
+        torch._foreach_lerp_(list(self._averages.values()), list(self._own.values()), 1 - decay)
 
     def state(self) -> dict[str, Tensor]:
         """The averages by name, sharing memory: writing into them sets them."""
@@ -34,5 +38,5 @@ class WeightAverage:
     @torch.no_grad()
     def apply(self) -> None:
         """Give the module the averages as its weights."""
-        for name, parameter in self._parameters.items():
-            parameter.copy_(self._averages[name])
+        for name, tensor in self._own.items():
+            tensor.copy_(self._averages[name])

@@ -159,13 +159,24 @@ def chosen_scenes(tables: NuScenesTables, settings: DataSettings) -> list[str]:
     unknown = sorted(set(names) - set(tables.scene_names))
     if unknown:
         raise NuScenesError(f'{len(unknown)} scenes are not in {tables.version}, for example {unknown[0]}')
-    return names or list(tables.scene_names)
+    names = names or list(tables.scene_names)
+    if settings.locations:
+        places = {name: tables.location(name) for name in names}
+        unknown = sorted(set(settings.locations) - set(places.values()))
+        if unknown:
+            known = ', '.join(sorted(set(places.values())))
+            raise NuScenesError(f'data.locations: no scene is at {unknown[0]!r}; scenes are at {known}')
+        names = [name for name in names if places[name] in settings.locations]
+    return names
 
 
 def _commands(tables: NuScenesTables, scenes: Sequence[str], settings: DataSettings) -> dict[str, Command]:
     leak = settings.commands == 'recorded_future_leak'
     if leak:
         logger.warning('driving commands are derived from the RECORDED future: a leak, results must say so')
-    return commands_by_token(
+    commands = commands_by_token(
         future for scene in scenes for future in scene_ego_futures(tables, scene, leaky_command=leak)
     )
+    if not commands:
+        logger.warning('no keyframe has a driving command: the planner learns nothing (see data.commands)')
+    return commands

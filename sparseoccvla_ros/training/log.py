@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
 LOG_FILE = 'log.jsonl'
@@ -18,8 +19,8 @@ LOG_FILE = 'log.jsonl'
 class TrainingLog:
     """Use as a context; writes nothing unless ``enabled``.
 
-    Lines that a killed run wrote after its last saved state are removed when it goes on, so that no step is in the
-    file twice.
+    What a killed run wrote after its last saved state, warnings and a line torn by the kill are removed when it goes
+    on, so that no step is in the file twice.
 
     Args:
         out: folder.
@@ -37,9 +38,10 @@ class TrainingLog:
         path = out / LOG_FILE
         kept = []
         if path.is_file():
-            rows = (line for line in path.read_text(encoding='utf-8').splitlines() if line)
-            kept = [line for line in rows if done and json.loads(line).get('step', 0) <= done]
-        path.write_text(''.join(f'{line}\n' for line in kept), encoding='utf-8')
+            kept = [line for line in path.read_text(encoding='utf-8').splitlines() if 0 < _step_of(line) <= done]
+        partial = path.with_suffix('.partial')
+        partial.write_text(''.join(f'{line}\n' for line in kept), encoding='utf-8')
+        partial.replace(path)
         self._file = path.open('a', encoding='utf-8')
         self._board = SummaryWriter(str(out / 'tensorboard'), purge_step=done + 1)
 
@@ -69,7 +71,8 @@ class TrainingLog:
             'gradient_norm': round(gradient_norm, 4),
             'step_ms': round(1e3 * seconds, 1),
             'wait_share': round(waited_s / seconds, 4),
-            'rss_mb': round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            'rss_mb': round(psutil.Process().memory_info().rss / 2**20),
+            **({'gpu_mb': round(torch.cuda.max_memory_allocated() / 2**20)} if torch.cuda.is_initialized() else {}),
         }
         self._file.write(json.dumps(row) + '\n')
         self._file.flush()
@@ -97,3 +100,11 @@ class TrainingLog:
         if self._enabled:
             print(f'warning: {text}', file=sys.stderr, flush=True)  # noqa: T201
             self._file.write(json.dumps({'warning': text}) + '\n')
+
+
+def _step_of(line: str) -> int:
+    """The step of a line; 0 for one that is none."""
+    try:
+        return int(json.loads(line).get('step', 0))
+    except (ValueError, AttributeError):
+        return 0

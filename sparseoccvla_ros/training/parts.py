@@ -72,7 +72,7 @@ def choose_trained(objective: nn.Module, recipe: Recipe) -> list[str]:
     trained = []
     used = set()
     for name, parameter in objective.named_parameters():
-        beginnings = [start for start in recipe.train if name == start or name.startswith(f'{start}.')]
+        beginnings = [start for start in recipe.train if _begins(name, start)]
         used.update(beginnings)
         learns = bool(beginnings) and parameter.is_floating_point() and _may_learn(name, objective)
         parameter.requires_grad_(learns)
@@ -102,11 +102,20 @@ def freeze_batch_norm(module: nn.Module) -> None:
 
 
 def parameter_groups(objective: nn.Module, recipe: Recipe) -> list[dict]:
-    """AdamW's groups: by learning rate factor, vectors (norms, biases) without weight decay."""
+    """AdamW's groups: by learning rate factor; only the matrices of linear and convolutional layers decay (not norms,
+    biases, embeddings and the queries' places, which decay would pull into a corner of the range).
+
+    Raises:
+        ValueError: a learning rate factor is for no parameter that learns.
+    """
+    matrices = {id(m.weight) for m in objective.modules() if isinstance(m, nn.Linear | nn.Conv2d)}
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, parameter in objective.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault((lr_factor(name, recipe), parameter.ndim > 1), []).append(parameter)
+    learning = [(name, p) for name, p in objective.named_parameters() if p.requires_grad]
+    for start in recipe.optimization.lr_factors:
+        if not any(_begins(name, start) for name, _ in learning):
+            raise ValueError(f'optimization.lr_factors: no parameter that learns begins with {start!r}')
+    for name, parameter in learning:
+        groups.setdefault((lr_factor(name, recipe), id(parameter) in matrices), []).append(parameter)
     return [
         {'params': parameters, 'lr_factor': factor, 'weight_decay': recipe.optimization.weight_decay if decays else 0.0}
         for (factor, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
@@ -116,8 +125,12 @@ def parameter_groups(objective: nn.Module, recipe: Recipe) -> list[dict]:
 def lr_factor(name: str, recipe: Recipe) -> float:
     """Of a parameter: that of the longest beginning of its name in ``optimization.lr_factors``, else 1."""
     factors = recipe.optimization.lr_factors
-    fitting = [start for start in factors if name == start or name.startswith(f'{start}.')]
+    fitting = [start for start in factors if _begins(name, start)]
     return factors[max(fitting, key=len)] if fitting else 1.0
+
+
+def _begins(name: str, start: str) -> bool:
+    return name == start or name.startswith(f'{start}.')
 
 
 def cast_like_deployed(parts: dict[str, nn.Module], config: VLAConfig) -> None:

@@ -44,10 +44,9 @@ class QueryCache:
         )
 
 
-def fingerprint(weights: dict[str, Tensor], config: str, tokens: Sequence[str]) -> str:
-    """What the queries depend on: the encoder's weights, the configuration and the keyframes."""
-    digest = hashlib.sha256(config.encode())
-    digest.update(json.dumps(list(tokens)).encode())
+def fingerprint(weights: dict[str, Tensor], settings: Sequence[str], tokens: Sequence[str]) -> str:
+    """What the queries depend on: the encoder's weights, its settings and the keyframes."""
+    digest = hashlib.sha256(json.dumps([list(settings), list(tokens)]).encode())
     for name in sorted(weights):
         digest.update(name.encode())
         digest.update(weights[name].detach().cpu().float().numpy().tobytes())
@@ -75,7 +74,7 @@ def fill_query_cache(
     state = {'key': key, 'mirror': mirror, 'done': 0}
     if state_path.is_file():
         found = json.loads(state_path.read_text(encoding='utf-8'))
-        if (found['key'], found['mirror']) != (key, mirror):
+        if found['key'] != key or mirror > found['mirror']:
             raise ValueError(f'{folder} holds the queries of another encoder or of other keyframes; remove it')
         state = found
     shapes = {'features': (np.float16, width[1]), 'positions_m': (np.float32, 3)}

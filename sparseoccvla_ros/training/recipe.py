@@ -38,6 +38,8 @@ class DataSettings:
     split: str = 'train'
     #: Names of scenes, in place of the split.
     scenes: tuple[str, ...] = ()
+    #: Only scenes recorded there (``location`` in log.json); empty: anywhere. To keep a town for validation.
+    locations: tuple[str, ...] = ()
     cameras: tuple[str, ...] = CAMERAS
     #: Occ3D's labels, within ``root`` or absolute.
     gts: str = 'gts'
@@ -118,7 +120,8 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     #: Of the weights, the order of the samples and all augmentation.
     seed: int = 0
-    device: str = 'cpu'
+    #: Which GPU is seen is for CUDA_VISIBLE_DEVICES, or torchrun, to say.
+    device: Literal['cpu', 'cuda'] = 'cpu'
     #: Steps between two saved states.
     save_every: int = 200
 
@@ -141,6 +144,16 @@ class Recipe:
         if self.data.query_cache and {'occupancy', 'distillation'} & set(self.terms):
             raise ValueError('data.query_cache has queries only; occupancy and distillation need the images')
         scene = self.augmentation.scene
+        if (
+            scene is not None
+            and (scene.rotation_rad or scene.flip_x_probability)
+            and {'planner', 'answers'} & set(self.terms)
+        ):
+            raise ValueError(
+                'augmentation.scene: planner and answers allow flip_y_probability alone: ahead must stay ahead'
+            )
+        if self.data.query_cache and (self.augmentation.image or self.augmentation.photometric):
+            raise ValueError('data.query_cache: queries are stored of images as they are; leave their augmentation out')
         if self.data.query_cache and scene is not None and (scene.rotation_rad or scene.flip_x_probability):
             raise ValueError('data.query_cache knows keyframes mirrored left to right, but none changed otherwise')
         if self.save_every < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def save_run(
         RunWriteError: the disk is full or cannot be written.
     """
     weights, optimizer_state = get_state_dict(module, optimizer, options=_WHOLE)
+    weights = {name: tensor for name, tensor in weights.items() if name in _kept(module)}
     whole = {name: _whole(tensor) for name, tensor in (averages or {}).items()}
     if not writes:
         return
@@ -62,7 +64,10 @@ def save_run(
         'averages': whole,
     }
     try:
-        torch.save(state, partial)
+        with partial.open('wb') as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch's own writer says RuntimeError when the disk is full
         partial.unlink(missing_ok=True)
@@ -88,9 +93,8 @@ def resume_run(
     differing = differences(state['run'], run)
     if differing:
         raise RunStateError(f'{path} is of a run with another {"; ".join(differing)}')
-    expected = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
-    found = state['weights'].keys() - {name for name, _ in module.named_buffers()}
-    if found != {name.removeprefix('module.') for name in expected}:
+    expected, found = _kept(module), state['weights'].keys()
+    if not expected >= found >= _kept(module, buffers=False):
         raise RunStateError(f'{path} holds {len(found)} tensors, {len(expected)} are trained')
     if averages is not None:
         for name, average in averages.items():
@@ -104,6 +108,12 @@ def resume_run(
         options=options,
     )
     return state['step']
+
+
+def _kept(module: nn.Module, *, buffers: bool = True) -> set[str]:
+    """Names of what learns, a tied weight under each of its names, and of the buffers."""
+    learn = {name for name, p in module.named_parameters(remove_duplicate=False) if p.requires_grad}
+    return learn | ({name for name, _ in module.named_buffers()} if buffers else set())
 
 
 def differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = '') -> list[str]:

@@ -6,6 +6,7 @@ Letters: B samples, V views, N cameras, Q queries, C query width.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -27,6 +28,13 @@ from sparseoccvla_ros.training.teacher import Teacher
 from sparseoccvla_ros.training.term import Term, term
 
 Batch = Mapping[str, Any]
+
+
+def encode(perception: OccupancyPerception, batch: Batch) -> EncoderOutput:
+    """Images of all frames to queries and points."""
+    images = batch['images']  # [B, V, H, W, 3]
+    levels = tuple(level.unflatten(0, images.shape[:2]) for level in perception.extract(images.flatten(0, 1)))
+    return perception.encode(levels, batch['image_from_ego'], batch['view_mask'])
 
 
 class SceneObjective(nn.Module):
@@ -59,6 +67,7 @@ class SceneObjective(nn.Module):
             self.perception = perception
         if language is not None:
             self.language = language
+            self._tokenize = lru_cache(maxsize=200_000)(partial(tokenize_pair, language))
         if planner is not None:
             self.planner = planner
             self._planner_loss = PlannerLoss(losses.planner)
@@ -77,7 +86,7 @@ class SceneObjective(nn.Module):
         if 'query_features' in batch:
             features, positions_m = batch['query_features'], batch['query_positions_m']
         else:
-            output = self.encode(batch)
+            output = encode(self.perception, batch)
             features, positions_m = output.features.float(), output.positions_m.float()
             if 'occupancy' in self._terms:
                 found |= self._occupancy(output, batch)
@@ -94,18 +103,16 @@ class SceneObjective(nn.Module):
                 found['answers'] = self._answers(prefix, batch)
         return found
 
-    def encode(self, batch: Batch) -> EncoderOutput:
-        """Images of all frames to queries and points."""
-        images = batch['images']  # [B, V, H, W, 3]
-        levels = tuple(level.unflatten(0, images.shape[:2]) for level in self.perception.extract(images.flatten(0, 1)))
-        return self.perception.encode(levels, batch['image_from_ego'], batch['view_mask'])
-
     def _occupancy(self, output: EncoderOutput, batch: Batch) -> dict[str, Term]:
         space = self._config.space
         truth = occupied_voxels(batch['target_semantics'], batch['target_mask_camera'], space)
-        terms = self._occupancy_loss(self.perception.encoder.initial_points_m, output, truth)
+        # sample by sample, each as good as any other: OPUS' mean over the voxels of a batch would depend on how many
+        # samples a process gets
+        initial_points_m = self.perception.encoder.initial_points_m
+        samples = [self._occupancy_loss(initial_points_m, _only(output, b), [truth[b]]) for b in range(len(truth))]
+        means = {name: torch.stack([terms[name] for terms in samples]).mean() for name in samples[0]}
         weight = self._weights.occupancy
-        return {f'occupancy.{name}': term(value, len(truth), weight) for name, value in terms.items()}
+        return {f'occupancy.{name}': term(value, len(truth), weight) for name, value in means.items()}
 
     def _distillation(self, features: Tensor, positions_m: Tensor, batch: Batch) -> Term:
         image, views = self._config.image, batch['images'].shape[1] // self._config.image.frames
@@ -139,8 +146,11 @@ class SceneObjective(nn.Module):
         targets = PlannerTargets(
             batch['target_future_ego_xy_m'], batch['target_future_ego_valid'] & known[:, None], batch['command']
         )
-        output = self.planner.denoise_once(features, positions_m, reasoning, batch['ego_state'], batch['command'])
-        terms = self._planner_loss(output, self.planner.anchors, targets)
+        with torch.autocast(features.device.type, enabled=False):  # as on the car: a plan is worth centimetres
+            output = self.planner.denoise_once(
+                features, positions_m, reasoning.float(), batch['ego_state'], batch['command']
+            )
+            terms = self._planner_loss(output, self.planner.anchors, targets)
         count, weight = targets.valid.any(dim=1).sum(), self._weights.planner
         return {f'planner.{name}': term(value, count, weight) for name, value in terms.items()}
 
@@ -149,10 +159,20 @@ class SceneObjective(nn.Module):
         if not asked:
             nothing = 0.0 * sum(keys.sum() + values.sum() for keys, values in prefix.layers)
             return term(nothing, 0)
-        pairs = [tokenize_pair(self.language, question, answer) for _, question, answer in asked]
+        pairs = [self._tokenize(question, answer) for _, question, answer in asked]
         rows = question_batch(pairs, self.language.tokenizer.pad_token_id)
         device = prefix.layers[0][0].device
         rows = type(rows)(rows.token_ids.to(device), rows.is_answer.to(device))
         scene_of = torch.tensor([place for place, *_ in asked], device=device)
         loss = answer_loss(self.language, prefix, rows, scene_of)
         return term(loss, rows.is_answer[:, 1:].sum(), self._weights.answers)
+
+
+def _only(output: EncoderOutput, sample: int) -> EncoderOutput:
+    """One sample's, B = 1."""
+    one = slice(sample, sample + 1)
+    return EncoderOutput(
+        output.features[one],
+        tuple(points_m[one] for points_m in output.points_m),
+        tuple(logits[one] for logits in output.logits),
+    )

@@ -11,8 +11,11 @@ from sparseoccvla_ros.model.config import VLAConfig
 from sparseoccvla_ros.model.connector import Connector
 from sparseoccvla_ros.training.recipe import Recipe
 
-#: An answer loss this many times that of guessing all tokens alike is too high a start.
-HIGH_ANSWER_LOSS = 1.15
+#: An answer loss this many times that of guessing all tokens alike is too high a start: of a language model with
+#: random weights, of a pretrained one.
+HIGH_ANSWER_LOSS, HIGH_PRETRAINED_ANSWER_LOSS = 1.15, 0.5
+#: The first answers come so early, or the run is one that goes on.
+FIRST_STEPS = 20
 #: Relative change of the occupancy tokens when all queries are put elsewhere; less means that they do not know where
 #: they are.
 POSITION_EFFECT = 0.02
@@ -65,16 +68,20 @@ class StepWatch:
     def __init__(self, recipe: Recipe, config: VLAConfig) -> None:
         self._recipe, self._config = recipe, config
         self._given: set[str] = set()
+        self._answered = False
 
     def observe(self, step: int, terms: Mapping[str, float], counts: Mapping[str, float], samples: int) -> list[str]:
         """What a step's terms (weighted), their counts and the number of samples of all processes tell."""
         weights = self._recipe.losses.weights
         found = {}
-        if step == 1 and counts.get('answers') and weights.answers:
-            loss, guess = terms['answers'] / weights.answers, math.log(self._config.language.vocabulary)
-            if loss > HIGH_ANSWER_LOSS * guess:
+        if counts.get('answers') and weights.answers and not self._answered:
+            self._answered = True
+            language = self._config.language
+            loss, guess = terms['answers'] / weights.answers, math.log(language.vocabulary)
+            high = HIGH_ANSWER_LOSS if language.pretrained is None else HIGH_PRETRAINED_ANSWER_LOSS
+            if step <= FIRST_STEPS and loss > high * guess:
                 found['answers'] = (
-                    f'the language model starts with a loss of {loss:.2f} a token, above guessing ({guess:.2f}): '
+                    f'the language model starts with a loss of {loss:.2f} a token, where guessing has {guess:.2f}: '
                     'check the distillation normalization and the size of the occupancy tokens'
                 )
         if 'distillation' in terms:

@@ -3,48 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
-from sparseoccvla_ros.data.dataset import Augmentation, KeyframeDataset, collate
+from sparseoccvla_ros.data.dataset import Augmentation, collate
 from sparseoccvla_ros.data.scene_augmentation import SceneAugmentation
-from sparseoccvla_ros.model.config import VLAConfig, config_to_yaml
+from sparseoccvla_ros.model.config import VLAConfig
 from sparseoccvla_ros.training.image_objective import ImageObjective
 from sparseoccvla_ros.training.images import ImageStream, image_stream
 from sparseoccvla_ros.training.keyframes import KeyframeStream, keyframe_data, keyframe_stream
 from sparseoccvla_ros.training.parts import build_parts, choose_trained
 from sparseoccvla_ros.training.query_cache import QueryCache, fill_query_cache, fingerprint
 from sparseoccvla_ros.training.recipe import Recipe
-from sparseoccvla_ros.training.scene_objective import SceneObjective
+from sparseoccvla_ros.training.scene_objective import SceneObjective, encode
 from sparseoccvla_ros.training.teacher import load_teacher
 
-#: Keyframes that the fixed encoder reads at once.
+#: Keyframes that the fixed encoder reads at once, and what it reads of them.
 ENCODED_AT_ONCE = 8
+INPUTS = ('images', 'image_from_ego', 'view_mask')
 
 
 @dataclass(frozen=True)
 class Stage:
-    """``parts`` are what a checkpoint holds, ``objective`` is what is trained; they share the parameters named in
-    ``trained``.
-    """
+    """``parts`` are what a checkpoint holds, ``objective`` is what is trained; they share their parameters."""
 
     config: VLAConfig
     parts: dict[str, nn.Module]
     objective: nn.Module
     samples: KeyframeStream | ImageStream
-    trained: tuple[str, ...]
 
 
-def build_stage(recipe: Recipe, device: torch.device) -> Stage:
-    """Build and load everything; the objective is on ``device``.
+def build_stage(recipe: Recipe, accelerator: Accelerator) -> Stage:
+    """Build and load everything; the objective is on the accelerator's device.
 
     Raises:
         FileNotFoundError, ValueError: what the recipe names is missing, or does not go together.
     """
-    config = recipe.model_config()
+    config, device = recipe.model_config(), accelerator.device
     parts = build_parts(recipe, config)
     if recipe.on_images:
         objective: nn.Module = ImageObjective(
@@ -55,7 +54,10 @@ def build_stage(recipe: Recipe, device: torch.device) -> Stage:
         teacher = load_teacher(recipe.losses.distillation, device) if 'distillation' in recipe.terms else None
         cached = bool(recipe.data.query_cache)
         data = keyframe_data(recipe, config, recipe.augmentation, images=not cached)
-        queries = cached_queries(recipe, config, parts['perception'].to(device)) if cached else None
+        queries = None
+        if cached:
+            with accelerator.main_process_first():  # the others find it filled
+                queries = cached_queries(recipe, config, parts['perception'].to(device))
         samples = keyframe_stream(recipe, data, queries)
         objective = SceneObjective(
             config,
@@ -66,8 +68,8 @@ def build_stage(recipe: Recipe, device: torch.device) -> Stage:
             planner=parts.get('planner'),
             teacher=teacher,
         )
-    trained = choose_trained(objective, recipe)
-    return Stage(config, parts, objective.to(device), samples, tuple(trained))
+    choose_trained(objective, recipe)
+    return Stage(config, parts, objective.to(device), samples)
 
 
 def cached_queries(recipe: Recipe, config: VLAConfig, perception: nn.Module) -> QueryCache:
@@ -76,22 +78,28 @@ def cached_queries(recipe: Recipe, config: VLAConfig, perception: nn.Module) -> 
     Images are as the running model gets them: neither warped nor with other colours.
     """
     mirrors = recipe.augmentation.scene is not None and recipe.augmentation.scene.flip_y_probability > 0.0
-    plain = keyframe_data(recipe, config, Augmentation(), images=True)
-    mirrored = keyframe_data(recipe, config, Augmentation(scene=SceneAugmentation(flip_y_probability=1.0)), images=True)
-    encoder = SceneObjective(config, recipe.losses, (), perception=perception).eval()
+    images_only = replace(recipe, terms=('distillation',), data=replace(recipe.data, query_cache=''))
+    flip = Augmentation(scene=SceneAugmentation(flip_y_probability=1.0))
+    data_of = {False: keyframe_data(images_only, config, Augmentation(), images=True)}
+    if mirrors:
+        data_of[True] = keyframe_data(images_only, config, flip, images=True)
     device = next(perception.parameters()).device
 
     @torch.no_grad()
-    def encode(indices: Sequence[int], mirror: bool) -> tuple[Tensor, Tensor]:
-        data: KeyframeDataset = mirrored if mirror else plain
+    def compute(indices: Sequence[int], mirror: bool) -> tuple[Tensor, Tensor]:
+        data = data_of[mirror]
         found = []
         for begin in range(0, len(indices), ENCODED_AT_ONCE):
             batch = collate([data.sample(index, 0) for index in indices[begin : begin + ENCODED_AT_ONCE]])
-            output = encoder.encode({key: batch[key].to(device) for key in ('images', 'image_from_ego', 'view_mask')})
+            output = encode(perception, {key: batch[key].to(device) for key in INPUTS})
             found.append((output.features, output.positions_m))
         return torch.cat([features for features, _ in found]), torch.cat([positions_m for _, positions_m in found])
 
-    tokens = [moment.token for moment in plain.moments]
-    key = fingerprint(perception.state_dict(), config_to_yaml(config), tokens)
+    moments = data_of[False].moments
+    tokens = [moment.token for moment in moments]
+    # images by their sizes, which another rendering does not keep
+    shown = [frame and frame.path.stat().st_size for moment in moments for row in moment.camera_frames for frame in row]
+    sections = [repr(part) for part in (config.image, config.backbone, config.encoder, config.space)]
+    key = fingerprint(perception.state_dict(), [*sections, repr(recipe.data.cameras), repr(shown)], tokens)
     width = (config.encoder.queries, config.encoder.width)
-    return fill_query_cache(Path(recipe.data.query_cache), key, tokens, width, mirrors, encode)
+    return fill_query_cache(Path(recipe.data.query_cache), key, tokens, width, mirrors, compute)

@@ -6,25 +6,36 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import cv2
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
-from torch import Tensor
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.utils.data import DataLoader
 
 from sparseoccvla_ros.data.dataset import collate
 from sparseoccvla_ros.model.checkpoint import save_checkpoint
-from sparseoccvla_ros.model.config import config_to_yaml
+from sparseoccvla_ros.model.nearest import NotFiniteError
 from sparseoccvla_ros.model.placement import torch_device
 from sparseoccvla_ros.training.averaging import WeightAverage
 from sparseoccvla_ros.training.log import TrainingLog
 from sparseoccvla_ros.training.order import StepBatches
-from sparseoccvla_ros.training.parts import cast_like_deployed, freeze_batch_norm, merge_lora, parameter_groups
+from sparseoccvla_ros.training.parts import (
+    build_parts,
+    cast_like_deployed,
+    freeze_batch_norm,
+    merge_lora,
+    parameter_groups,
+)
 from sparseoccvla_ros.training.recipe import Recipe
-from sparseoccvla_ros.training.run_state import resume_run, save_run
+from sparseoccvla_ros.training.run_state import RunWriteError, resume_run, save_run
 from sparseoccvla_ros.training.schedule import warmed_cosine
 from sparseoccvla_ros.training.signatures import StepWatch, static_warnings
 from sparseoccvla_ros.training.stage import Stage, build_stage
@@ -36,6 +47,7 @@ STATE_FILE, CHECKPOINT_FOLDER = 'state.pt', 'checkpoint'
 #: What may differ when a run goes on.
 MAY_CHANGE = ('out', 'device', 'save_every', 'data.workers', 'data.root', 'data.query_cache')
 BETAS = (0.9, 0.99)
+_KEPT = 'The last state saved is kept; a lower optimization.peak_lr may help'
 
 
 class TrainingError(RuntimeError):
@@ -60,24 +72,26 @@ def train(recipe: Recipe, *, stop_after_s: float = math.inf) -> Path | None:
     torch_device(recipe.device)  # accelerate would fall back to the CPU silently
     accelerator = Accelerator(
         cpu=recipe.device == 'cpu',
-        mixed_precision='no' if recipe.optimization.precision == 'fp32' else 'bf16',
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=True),
+            InitProcessGroupKwargs(timeout=timedelta(hours=6)),  # others wait while the first fills the query cache
+        ],
     )
     if accelerator.device.type != torch.device(recipe.device).type:
         raise ValueError(f'device is {recipe.device!r}, accelerate was configured for {accelerator.device}')
     torch.manual_seed(recipe.seed)
     try:
         return _Training(recipe, accelerator).run(stop_after_s)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
         size = recipe.optimization.batch_size
-        smaller = max(1, size // 2)
+        smaller = next((d for d in range(size - 1, 0, -1) if size % d == 0), 1)
         raise TrainingError(
             f'out of memory with batches of {size}: {str(error).splitlines()[0]}. '
             + (
                 f'Try optimization.batch_size={smaller} optimization.accumulate='
-                f'{-(-size * recipe.optimization.accumulate // smaller)}, which gives the same steps'
+                f'{size // smaller * recipe.optimization.accumulate}: the same samples a step; a saved state goes on'
                 if size > 1
                 else 'One sample does not fit: smaller images, fewer frames or fewer queries are needed'
             )
@@ -89,7 +103,7 @@ class _Training:
         self._recipe, self._accelerator = recipe, accelerator
         self._out = Path(recipe.out)
         self._out.mkdir(parents=True, exist_ok=True)
-        self._stage: Stage = build_stage(recipe, accelerator.device)
+        self._stage: Stage = build_stage(recipe, accelerator)
         optimizer = torch.optim.AdamW(parameter_groups(self._stage.objective, recipe), lr=0.0, betas=BETAS)
         self._model, self._optimizer = accelerator.prepare(self._stage.objective, optimizer)
         self._module = accelerator.unwrap_model(self._model)
@@ -113,7 +127,7 @@ class _Training:
             begin_s, batches = time.monotonic(), self._batches(step)
             while step < recipe.optimization.steps:
                 step = self._step(step, batches, log)
-                leaves = time.monotonic() - begin_s > stop_after_s
+                leaves = self._any(time.monotonic() - begin_s > stop_after_s)
                 if step % recipe.save_every == 0 or leaves:
                     self._save(step)
                 if leaves and step < recipe.optimization.steps:
@@ -138,13 +152,18 @@ class _Training:
             pass_number = (step * optimization.accumulate + number) * accelerator.num_processes
             torch.manual_seed(self._recipe.seed * 1_000_003 + pass_number + accelerator.process_index)
             last = number == optimization.accumulate - 1
-            with torch.enable_grad() if last else accelerator.no_sync(self._model):
-                terms = self._model(_to(batch, accelerator.device))
+            with nullcontext() if last else accelerator.no_sync(self._model):
+                terms = self._terms(step, _to(batch, accelerator.device))
                 loss, summed = combine(terms, accelerator)
                 self._require_finite(step, terms, summed, batch)
                 accelerator.backward(loss / optimization.accumulate)
             sums.append(summed)
         norm = accelerator.clip_grad_norm_(self._parameters, optimization.clip_norm)
+        if not math.isfinite(float(norm)):
+            raise TrainingError(
+                f'step {step + 1}: the gradient is not finite, though the losses are: '
+                f'{ {name: round(float(t.value), 4) for name, t in terms.items()} }\n{_KEPT}'
+            )
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         step += 1
@@ -160,6 +179,23 @@ class _Training:
         ):
             log.warn(warning)
         return step
+
+    def _terms(self, step: int, batch: Mapping[str, Any]) -> dict[str, Term]:
+        """The losses of a batch, in the recipe's number format."""
+        bf16 = self._recipe.optimization.precision == 'bf16'
+        try:
+            with torch.autocast(self._accelerator.device.type, torch.bfloat16, enabled=bf16):
+                return self._model(batch)
+        except NotFiniteError as error:
+            tokens = ', '.join(map(str, batch['token']))
+            raise TrainingError(f'step {step + 1}: {error}\nkeyframes: {tokens}\n{_KEPT}') from error
+
+    def _any(self, here: bool) -> bool:
+        """Whether it is so in any process; each process is told the same."""
+        if self._accelerator.num_processes == 1:
+            return here
+        told = torch.tensor(float(here), device=self._accelerator.device)
+        return bool(self._accelerator.reduce(told, 'sum') > 0)
 
     def _train_mode(self) -> None:
         """Only parts that learn are in training mode: no dropout and no new statistics elsewhere."""
@@ -195,7 +231,7 @@ class _Training:
         tokens = ', '.join(map(str, batch['token']))
         raise TrainingError(
             f'step {step + 1}: the loss is not finite. Terms of process {self._accelerator.process_index}:\n{listed}\n'
-            f'keyframes: {tokens}\nThe last state saved is kept; a lower optimization.peak_lr may help'
+            f'keyframes: {tokens}\n{_KEPT}'
         )
 
     def _identity(self) -> dict[str, Any]:
@@ -207,7 +243,14 @@ class _Training:
             for name in sections:
                 section = section[name]
             del section[leaf]
-        return {**values, 'config': config_to_yaml(self._stage.config), 'processes': self._accelerator.num_processes}
+        optimization = values['optimization']
+        optimization['batch'] = optimization.pop('batch_size') * optimization.pop('accumulate')
+        return {
+            **values,
+            'config': asdict(self._stage.config),
+            'samples': len(self._stage.samples),
+            'processes': self._accelerator.num_processes,
+        }
 
     def _save(self, step: int) -> None:
         save_run(
@@ -223,13 +266,30 @@ class _Training:
         if self._average is not None:
             self._average.apply()
         parts = self._stage.parts
+        if self._accelerator.distributed_type == DistributedType.FSDP:
+            parts = self._gathered()
         if self._recipe.lora is not None:
             merge_lora(parts['language'])
         cast_like_deployed(parts, self._stage.config)
         if self._accelerator.is_main_process:
-            save_checkpoint(folder, {name: part.eval() for name, part in parts.items()}, self._stage.config)
+            try:
+                save_checkpoint(folder, {name: part.eval() for name, part in parts.items()}, self._stage.config)
+            except (OSError, SafetensorError) as error:
+                raise RunWriteError(f'{folder} cannot be written ({error}); {STATE_FILE} has all steps') from error
         self._accelerator.wait_for_everyone()
         return folder
+
+    def _gathered(self) -> dict[str, nn.Module]:
+        """The parts with whole weights, of which FSDP leaves each process a share; random ones but in the first."""
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        weights = get_model_state_dict(self._module, options=options)
+        parts = build_parts(self._recipe, self._stage.config)
+        if self._accelerator.is_main_process:
+            for name, part in parts.items():
+                own = {key.removeprefix(f'{name}.'): w for key, w in weights.items() if key.startswith(f'{name}.')}
+                if own:  # an encoder whose queries are stored is no part of the objective
+                    part.load_state_dict(own)
+        return parts
 
 
 def combine(terms: Mapping[str, Term], accelerator: Accelerator) -> tuple[Tensor, Tensor]:

@@ -222,3 +222,18 @@ def test_what_does_not_belong_together_is_refused():
         OccupancyLoss(OccupancyLossConfig(), SPACE)
     with pytest.raises(ValueError, match='must be labels below 2'):
         OccupancyLossConfig(class_weights=(1.0, 1.0))
+
+
+def test_drawn_voxels_have_the_loss_of_all_in_the_mean():
+    """Rare classes always pull; of the others each stands for those that were not drawn."""
+    generator = torch.Generator().manual_seed(0)
+    centres_m = torch.rand(300, 3, generator=generator) * 8.0 - 4.0
+    labels = torch.randint(17, (300,), generator=generator)
+    voxels = OccupiedVoxels(centres_m, labels, torch.ones(300, dtype=torch.bool))
+    points_m = torch.rand(1, 20, 1, 3, generator=generator) * 8.0 - 4.0
+    output = EncoderOutput(torch.zeros(1, 20, 4), (points_m,), (torch.zeros(1, 20, 1, 17),))
+    loss = {n: OccupancyLoss(OccupancyLossConfig(voxels_drawn=n), SpaceConfig()) for n in (None, 40)}
+    whole = loss[None](points_m[0], output, [voxels])['layer0.points']
+    drawn = torch.stack([loss[40](points_m[0], output, [voxels])['layer0.points'] for _ in range(300)])
+    assert drawn.std() > 0
+    assert drawn.mean().item() == pytest.approx(whole.item(), abs=4 * drawn.std().item() / 300**0.5)

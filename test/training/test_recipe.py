@@ -42,6 +42,12 @@ def test_changes_on_the_command_line_are_typed_as_yaml(recipe_of):
         (['data.query_cache=x', 'train=[language]'], r'occupancy and distillation need the images'),
         (['steps'], r"expected key=value, got 'steps'"),
         (['lora.rank=0'], r'rank'),
+        (['device=cuda:1'], r"device: expected one of 'cpu', 'cuda'"),
+        (['augmentation.scene.rotation_rad=0.1'], r'ahead must stay ahead'),
+        (
+            ['data.query_cache=x', 'train=[language]', 'terms=[answers]', 'augmentation.photometric={}'],
+            r'images as they are',
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(recipe_of, changes, message):

@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from sparseoccvla_ros.data.dataset import Augmentation, collate
 from sparseoccvla_ros.data.scene_augmentation import SceneAugmentation
 from sparseoccvla_ros.training.keyframes import keyframe_data, keyframe_stream
+from sparseoccvla_ros.training.scene_objective import encode
 from sparseoccvla_ros.training.stage import build_stage
 
-CPU = torch.device('cpu')
+CPU = Accelerator(cpu=True)
 REACHED = {
     'occupancy': {'perception'},
     'forecast': {'perception', 'language'},
@@ -83,7 +85,7 @@ def test_stored_queries_are_those_of_the_encoder(recipe_of, tmp_path):
         item, kept = computed.samples[position], stored.samples[position]
         assert item['token'] == kept['token']
         with torch.no_grad():
-            output = computed.objective.encode(collate([item]))
+            output = encode(computed.parts['perception'], collate([item]))
         torch.testing.assert_close(torch.from_numpy(kept['query_features']), output.features[0], atol=2e-3, rtol=2e-3)
         torch.testing.assert_close(
             torch.from_numpy(kept['query_positions_m']), output.positions_m[0], atol=1e-4, rtol=1e-4

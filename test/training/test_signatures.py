@@ -1,6 +1,7 @@
 """Known failures are told by their cause, and only where they are."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -46,6 +47,20 @@ def test_a_high_first_loss_of_the_language_model_is_told_once(recipe_of):
     [warning] = watch.observe(1, {'answers': 0.5 * 1.2 * math.log(1536)}, {'answers': 9}, 2)
     assert 'distillation normalization' in warning
     assert watch.observe(2, {'answers': 40.0}, {'answers': 9}, 2) == []
+
+
+def test_the_first_step_with_a_question_is_the_one_that_tells(recipe_of):
+    recipe = recipe_of()
+    watch = StepWatch(recipe, recipe.model_config())
+    assert watch.observe(1, {'answers': 0.0}, {'answers': 0}, 2) == []
+    assert len(watch.observe(2, {'answers': 20.0}, {'answers': 9}, 2)) == 1
+
+
+def test_a_pretrained_language_model_has_to_start_far_below_guessing(recipe_of):
+    recipe = recipe_of()
+    language = replace(recipe.model_config().language, pretrained='somewhere')
+    watch = StepWatch(recipe, replace(recipe.model_config(), language=language))
+    assert len(watch.observe(1, {'answers': 0.6 * math.log(1536)}, {'answers': 9}, 2)) == 1
 
 
 def test_a_distillation_that_sees_little_or_learns_nothing_is_told(recipe_of):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sparseoccvla_ros.model.vla import build_planner
-from sparseoccvla_ros.planning.anchors import Anchors, kinematic_fan, save_anchors
+from sparseoccvla_ros.planning.anchors import Anchors, kinematic_fan, load_anchors, save_anchors
 
 
 @pytest.fixture(scope='module')
@@ -46,10 +46,10 @@ def plan(planner, seed=0, **changes):
 
 def test_untrained_planner_returns_its_anchors(untrained):
     output = plan(untrained)
-    fan = torch.from_numpy(kinematic_fan().waypoints_ego_m).float().view(18, 6, 2)
+    anchors = torch.from_numpy(load_anchors('config/anchors/world_18.json').waypoints_ego_m).float().view(18, 6, 2)
     assert output.scores.shape == (2, 18)
     assert ((output.scores > 0) & (output.scores < 1)).all()
-    torch.testing.assert_close(output.waypoints_ego_m, fan.expand(2, -1, -1, -1), rtol=0, atol=1e-3)
+    torch.testing.assert_close(output.waypoints_ego_m, anchors.expand(2, -1, -1, -1), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize('modes', [3, 12])

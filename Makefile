@@ -18,8 +18,16 @@ help: ## this list
 build: ## .venv with everything; ROS=jazzy for those wheels, PYTHON=python3.12 for that interpreter
 	@tools/bootstrap.sh
 
+# Tests that start ROS nodes and processes run one after the other, by the clock; the others two at a time.
+WITH_ROS := test/nodes test/cli test/launch
+
 test: build ## all tests; TESTS='...' passes arguments to pytest
+ifeq ($(strip $(TESTS)),)
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(WITH_ROS))
+	.venv/bin/python -m pytest $(WITH_ROS)
+else
 	.venv/bin/python -m pytest $(TESTS)
+endif
 
 demo: build ## replay through the stack, report in out/demo/; DATA=root VERSION=v1.0-mini SCENE=scene-0061 for nuScenes
 	.venv/bin/python -m sparseoccvla_ros.cli.demo $(if $(DATA),--data '$(DATA)') $(if $(VERSION),--version '$(VERSION)') $(if $(SCENE),--scene '$(SCENE)')

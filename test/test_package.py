@@ -23,6 +23,7 @@ ROSDEP_KEYS = {
     'jinja2': 'python3-jinja2',
     'matplotlib': 'python3-matplotlib',
     'numpy': 'python3-numpy',
+    'psutil': 'python3-psutil',
     'rich': 'python3-rich',
     'rosbags': 'python3-rosbags-pip',
     'scipy': 'python3-scipy',
@@ -31,7 +32,7 @@ ROSDEP_KEYS = {
     'typer': 'python3-typer',
     'yaml': 'python3-yaml',
 }
-PIP_ONLY = {'accelerate', 'diffusers', 'peft', 'pycocoevalcap', 'safetensors', 'tokenizers'}
+PIP_ONLY = {'accelerate', 'diffusers', 'peft', 'pycocoevalcap', 'safetensors', 'tensorboard', 'tokenizers'}
 #: Come with rosbags, which reads bags through them; pinned with it in constraints.txt.
 BROUGHT_BY_ROSBAGS = {'apsw', 'backports', 'compression'}
 IMPORT_NAMES = {'opencv-python-headless': 'cv2', 'pyyaml': 'yaml'}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from sparseoccvla_ros.cli.eval_common import Data, Scenes, ScenesFile, refusal, require_writable, scene_names
 from sparseoccvla_ros.data.nuscenes import NuScenesError, NuScenesTables
+from sparseoccvla_ros.data.splits import SPLITS_FILE, split_scenes
 
 if TYPE_CHECKING:
     from sparseoccvla_ros.planning.anchors import Anchors
@@ -73,18 +73,11 @@ def anchors(
 
 def _scenes(tables: NuScenesTables, names: list[str] | None, file: Path | None) -> tuple[list[str], str]:
     """Names of the scenes, and what they are: 'chosen', 'train' or 'all'."""
-    path = tables.dataroot / 'splits.json'
     if names or file is not None:
         return scene_names(tables, names, file), 'chosen'
-    if not path.is_file():
+    if not (tables.dataroot / SPLITS_FILE).is_file():
         return scene_names(tables, None, None), 'all'
-    try:
-        train = [str(name) for name in json.loads(path.read_text(encoding='utf-8'))['train']]
-    except (ValueError, KeyError, TypeError) as error:
-        raise NuScenesError(f'{path} names no training scenes: {error!r}') from error
-    if not train:
-        raise NuScenesError(f'{path} names no training scenes')
-    return scene_names(tables, train, None), 'train'
+    return scene_names(tables, split_scenes(tables, 'train'), None), 'train'
 
 
 def _others(paths: list[Path], console: Console) -> dict[str, Anchors]:

@@ -19,8 +19,8 @@ import numpy as np
 
 from sparseoccvla_ros.data.nuscenes import NuScenesError, NuScenesTables
 from sparseoccvla_ros.data.occ3d import FREE, GRID_SHAPE, load_labels
+from sparseoccvla_ros.data.splits import split_scenes
 from sparseoccvla_ros.evaluation.occupancy_metrics import LABELS, occ3d_miou
-from sparseoccvla_ros.evaluation.training_split import training_scenes
 
 Array = np.ndarray
 
@@ -96,9 +96,7 @@ def learn_constants(tables: NuScenesTables, gts_root: Path, judged_tokens: Colle
         NuScenesError: there is no training split, it is empty or wrong, or one of its keyframes is to be judged.
         Occ3DError: labels cannot be read.
     """
-    names, judged = training_scenes(tables), frozenset(judged_tokens)
-    if not names:
-        raise NuScenesError(f'{tables.dataroot} has no training scenes to learn a constant from')
+    names, judged = split_scenes(tables, 'train'), frozenset(judged_tokens)
     grid, camera, masked = LabelCounts(), LabelCounts(), False
     for name in names:
         for sample in tables.scene(name).samples:

@@ -18,9 +18,9 @@ import numpy as np
 from sparseoccvla_ros.data.ego_future import WAYPOINT_TIMES_S, scene_ego_futures
 from sparseoccvla_ros.data.moments import Moment, scene_moments
 from sparseoccvla_ros.data.nuscenes import NuScenesError, NuScenesTables
+from sparseoccvla_ros.data.splits import split_scenes
 from sparseoccvla_ros.evaluation.planning_baselines import StatusSample
 from sparseoccvla_ros.evaluation.planning_raster import FutureObjects
-from sparseoccvla_ros.evaluation.training_split import training_scenes
 from sparseoccvla_ros.geometry import inverse, transform_points, wrap_angle, yaw_of
 from sparseoccvla_ros.runtime.scene import Command, EgoState
 
@@ -142,7 +142,7 @@ def training_samples(tables: NuScenesTables) -> tuple[list[StatusSample], list[s
         NuScenesError: there is no ``splits.json`` with a training split (the world writes one), or broken rows.
     """
     samples, tokens = [], []
-    for name in training_scenes(tables):
+    for name in split_scenes(tables, 'train'):
         for future in scene_ego_futures(tables, name):
             if future.state is not None and future.command is not None and future.waypoints_valid.all():
                 samples.append(StatusSample(future.state, future.command, future.waypoints_ego_m))

@@ -6,7 +6,7 @@ Letters: N images, C feature width, K classes (Occ3D's and the sky).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -33,21 +33,13 @@ class ImageObjective(nn.Module):
     Args:
         perception: its backbone is trained.
         weights: by name of a term, 'classes_in_image' and 'depth_in_image'; one that is left out is not made.
-        class_weights: K factors of the classes' cross-entropy; their mean over all pixels should be 1. None: all 1.
 
     Raises:
-        ValueError: no such term, or not K positive class weights.
+        ValueError: no such term.
     """
 
-    def __init__(
-        self,
-        perception: OccupancyPerception,
-        weights: Mapping[str, float],
-        class_weights: Sequence[float] | None = None,
-    ) -> None:
+    def __init__(self, perception: OccupancyPerception, weights: Mapping[str, float]) -> None:
         super().__init__()
-        if class_weights is not None and (len(class_weights) != CLASSES or not min(class_weights) > 0.0):
-            raise ValueError(f'class_weights must be {CLASSES} positive factors, got {class_weights}')
         self.perception = perception
         self._weights = dict(weights)
         outputs = {'classes_in_image': CLASSES, 'depth_in_image': 1}
@@ -58,8 +50,6 @@ class ImageObjective(nn.Module):
         self.heads = nn.ModuleDict(
             {name: nn.ModuleList(nn.Conv2d(width, outputs[name], 1) for width in widths) for name in weights}
         )
-        factors = torch.ones(CLASSES) if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-        self.register_buffer('_class_weights', factors, persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Term]:
         """All terms by name and level, the finest first, weighted: the sum of their values is what is trained on.
@@ -77,43 +67,19 @@ class ImageObjective(nn.Module):
             for name, heads in self.heads.items():
                 output = heads[place](level).float()
                 if name == 'classes_in_image':
-                    loss, known = self._classes(output, batch['target_class'])
+                    loss, known = _classes(output, batch['target_class'])
                 else:
                     loss, known = _depths(output, batch['target_depth_m'])
                 count = known.sum()
                 found[f'{name}.level{place}'] = term(loss.sum() / count.clamp(min=1), count, self._weights[name])
         return found
 
-    @torch.no_grad()
-    def metrics(self, batch: Batch) -> dict[str, float]:
-        """How well the finest level does on a batch, in the module's present mode; for the log.
 
-        Returns:
-            ``pixel_accuracy``, ``mean_iou`` over the classes that are in the batch's labels, and
-            ``log_depth_error``, the mean absolute one: those that have a head; NaN where nothing is labelled.
-        """
-        level = self.perception.extract(batch['image'])[0]
-        found: dict[str, float] = {}
-        if 'classes_in_image' in self.heads:
-            truth = at_cells(batch['target_class'], level).long()
-            guess = self.heads['classes_in_image'][0](level).argmax(dim=1)
-            known = truth != UNLABELLED
-            pairs = torch.bincount(truth[known] * CLASSES + guess[known], minlength=CLASSES**2)
-            confusion = pairs.reshape(CLASSES, CLASSES).double()  # [truth, guess]
-            hits, true = confusion.diagonal(), confusion.sum(dim=1)
-            iou = hits / (true + confusion.sum(dim=0) - hits)
-            found['pixel_accuracy'] = float(hits.sum() / confusion.sum())
-            found['mean_iou'] = float(iou[true > 0].mean())
-        if 'depth_in_image' in self.heads:
-            loss, known = _depths(self.heads['depth_in_image'][0](level).float(), batch['target_depth_m'])
-            found['log_depth_error'] = float(loss.sum() / known.sum())
-        return found
-
-    def _classes(self, logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted cross-entropy of each cell, zero where ``known`` is False: both [N, h, w]."""
-        truth = at_cells(truth, logits).long()
-        loss = F.cross_entropy(logits, truth, self._class_weights, ignore_index=UNLABELLED, reduction='none')
-        return loss, truth != UNLABELLED
+def _classes(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each cell, zero where ``known`` is False: both [N, h, w]."""
+    truth = at_cells(truth, logits).long()
+    loss = F.cross_entropy(logits, truth, ignore_index=UNLABELLED, reduction='none')
+    return loss, truth != UNLABELLED
 
 
 def _depths(log_depth: Tensor, truth_m: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from sparseoccvla_ros.data.dataset import Augmentation, Item, KeyframeDataset, S
 from sparseoccvla_ros.data.ego_future import commands_by_token, scene_ego_futures
 from sparseoccvla_ros.data.nuscenes import NuScenesError, NuScenesTables
 from sparseoccvla_ros.data.qa.sources import PLACES, load_questions
+from sparseoccvla_ros.data.splits import split_scenes
 from sparseoccvla_ros.model.config import VLAConfig
 from sparseoccvla_ros.runtime.scene import Command
 from sparseoccvla_ros.training.order import sample_at
@@ -148,14 +148,10 @@ def chosen_scenes(tables: NuScenesTables, settings: DataSettings) -> list[str]:
     """
     names = list(settings.scenes)
     if not names and settings.split:
-        path = tables.dataroot / 'splits.json'
         try:
-            names = list(json.loads(path.read_text(encoding='utf-8'))[settings.split])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise NuScenesError(
-                f'{path} names no scenes of split {settings.split!r} ({error!r}); '
-                "name them in data.scenes, or take all with data.split=''"
-            ) from error
+            names = split_scenes(tables, settings.split)
+        except NuScenesError as error:
+            raise NuScenesError(f"{error}; name scenes in data.scenes, or take all with data.split=''") from error
     unknown = sorted(set(names) - set(tables.scene_names))
     if unknown:
         raise NuScenesError(f'{len(unknown)} scenes are not in {tables.version}, for example {unknown[0]}')

@@ -61,15 +61,14 @@ def merge_lora(language: SceneLanguage) -> None:
     language.llm = language.llm.merge_and_unload()
 
 
-def choose_trained(objective: nn.Module, recipe: Recipe) -> list[str]:
-    """Let the parameters learn that the recipe names, and no others; their names.
+def choose_trained(objective: nn.Module, recipe: Recipe) -> None:
+    """Let the parameters learn that the recipe names, and no others.
 
     Of a language model with adapters only these learn, whatever the recipe names. Trained weights are kept in fp32.
 
     Raises:
         ValueError: an entry of ``train`` is the beginning of no parameter's name.
     """
-    trained = []
     used = set()
     for name, parameter in objective.named_parameters():
         beginnings = [start for start in recipe.train if _begins(name, start)]
@@ -78,13 +77,11 @@ def choose_trained(objective: nn.Module, recipe: Recipe) -> list[str]:
         parameter.requires_grad_(learns)
         if learns:
             parameter.data = parameter.data.float()
-            trained.append(name)
     if recipe.trains('perception'):
         objective.perception.float()  # the statistics of its batch norms too
     for start in recipe.train:
         if start not in used:
             raise ValueError(f'train: no parameter begins with {start!r}')
-    return trained
 
 
 def _may_learn(name: str, objective: nn.Module) -> bool:

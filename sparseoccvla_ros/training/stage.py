@@ -98,7 +98,8 @@ def cached_queries(recipe: Recipe, config: VLAConfig, perception: nn.Module) -> 
     moments = data_of[False].moments
     tokens = [moment.token for moment in moments]
     # images by their sizes, which another rendering does not keep
-    shown = [frame and frame.path.stat().st_size for moment in moments for row in moment.camera_frames for frame in row]
+    frames = [frame for moment in moments for row in moment.camera_frames for frame in row if frame]
+    shown = [frame.path.stat().st_size if frame.path.is_file() else 0 for frame in frames]
     sections = [repr(part) for part in (config.image, config.backbone, config.encoder, config.space)]
     key = fingerprint(perception.state_dict(), [*sections, repr(recipe.data.cameras), repr(shown)], tokens)
     width = (config.encoder.queries, config.encoder.width)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -40,8 +39,6 @@ from sparseoccvla_ros.training.schedule import warmed_cosine
 from sparseoccvla_ros.training.signatures import StepWatch, static_warnings
 from sparseoccvla_ros.training.stage import Stage, build_stage
 from sparseoccvla_ros.training.term import Term
-
-logger = logging.getLogger(__name__)
 
 STATE_FILE, CHECKPOINT_FOLDER = 'state.pt', 'checkpoint'
 #: What may differ when a run goes on.

@@ -129,7 +129,7 @@ def test_what_cannot_be_read_is_refused(data, tmp_path):
     (root / 'splits.json').write_text('{"train": []}')
     refused = run('--data', root, '--out', tmp_path / 'a.json')
     assert refused.exit_code == 2
-    assert 'names no training scenes' in refused.output
+    assert "names no scenes of split 'train'" in refused.output
 
 
 def test_too_few_futures_are_named(data, tmp_path):

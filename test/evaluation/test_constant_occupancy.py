@@ -122,10 +122,10 @@ def test_without_masks_both_maps_are_those_of_the_whole_grid(tables):
 def test_learning_from_what_is_judged_or_from_nothing_is_refused(tables):
     gts = tables.dataroot / 'gts'
     (tables.dataroot / 'splits.json').unlink(missing_ok=True)
-    with pytest.raises(NuScenesError, match='a world with a training split is expected'):
+    with pytest.raises(NuScenesError, match='a list of scenes of split'):
         learn_constants(tables, gts, [])
     split(tables)
-    with pytest.raises(NuScenesError, match='no training scenes'):
+    with pytest.raises(NuScenesError, match='names no scenes of split'):
         learn_constants(tables, gts, [])
     split(tables, 'scene-0002')
     with pytest.raises(NuScenesError, match='learns from scene-0002, which is to be judged'):

@@ -1,7 +1,5 @@
 """Losses and metrics of single images, against sums by hand."""
 
-import math
-
 import pytest
 import torch
 from torch.nn import functional as F
@@ -111,17 +109,11 @@ def test_what_is_not_labelled_teaches_nothing():
     assert not model.heads['classes_in_image'][1].weight.grad.any()
 
 
-def test_weights_of_terms_and_classes():
+def test_terms_are_weighted():
     data = batch()
     plain = objective().eval()(data)
     weighted = objective(weights={'classes_in_image': 1.0, 'depth_in_image': 0.5}).eval()(data)
     torch.testing.assert_close(weighted['depth_in_image.level1'].value, 0.5 * plain['depth_in_image.level1'].value)
-    data['target_class'][:] = 4
-    factors = [1.0] * 18
-    factors[4] = 3.0
-    plain, weighted = objective().eval()(data), objective(class_weights=factors).eval()(data)
-    torch.testing.assert_close(weighted['classes_in_image.level2'].value, 3.0 * plain['classes_in_image.level2'].value)
-    assert weighted['classes_in_image.level2'].count == plain['classes_in_image.level2'].count
 
 
 def test_a_head_alone_needs_its_own_labels_only():
@@ -129,7 +121,6 @@ def test_a_head_alone_needs_its_own_labels_only():
     del data['target_class']
     model = objective(weights={'depth_in_image': 1.0})
     assert set(model(data)) == {f'depth_in_image.level{i}' for i in range(LEVELS)}
-    assert set(model.metrics(data)) == {'log_depth_error'}
     beginnings = {'.'.join(name.split('.')[:2]) for name, _ in model.named_parameters()}
     assert beginnings == {'perception.backbone', 'perception.encoder', 'heads.depth_in_image'}
 
@@ -139,8 +130,6 @@ def test_a_head_alone_needs_its_own_labels_only():
     [
         ({'weights': {'depth': 1.0}}, 'weights must name some of'),
         ({'weights': {}}, 'weights must name some of'),
-        ({'class_weights': [1.0] * 17}, '18 positive factors'),
-        ({'class_weights': [1.0] * 17 + [0.0]}, '18 positive factors'),
     ],
 )
 def test_settings_that_cannot_be_are_refused(options, message):
@@ -151,36 +140,15 @@ def test_settings_that_cannot_be_are_refused(options, message):
 def test_a_few_steps_learn_a_small_batch():
     data, model = batch(4), objective()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    model.eval()
-    before = model.metrics(data)
-    model.train()
+    losses = []
     for _ in range(40):
         with torch.autocast('cpu', dtype=torch.bfloat16):
             terms = model(data)
         assert all(term.value.dtype == torch.float32 for term in terms.values())
+        losses.append({name: float(terms[f'{name}.level0'].value) for name in WEIGHTS})
         optimizer.zero_grad()
         total(terms).backward()
         optimizer.step()
-    after = model.metrics(data)  # in training mode: the running statistics lag behind
-    assert before['pixel_accuracy'] < 0.3 < 0.8 < after['pixel_accuracy']
-    assert after['mean_iou'] > 0.6
-    assert after['log_depth_error'] < 0.3 < before['log_depth_error']
-
-
-def test_metrics_by_hand():
-    """Heads that say class 2 and 20 m everywhere."""
-    model, data = objective().eval(), batch(1)
-    for name, bias in (('classes_in_image', 10.0 * F.one_hot(torch.tensor(2), 18)), ('depth_in_image', math.log(2.0))):
-        torch.nn.init.zeros_(model.heads[name][0].weight)
-        model.heads[name][0].bias.data[:] = bias
-    data['target_class'][:] = 5
-    data['target_class'][:, :8], data['target_class'][:, 24:] = 2, 255
-    data['target_depth_m'][:] = 10.0
-    data['target_depth_m'][:, :, :32] = 0.0
-    metrics = model.metrics(data)
-    # of 24 labelled rows 8 are class 2
-    assert metrics['pixel_accuracy'] == pytest.approx(1 / 3)
-    assert metrics['mean_iou'] == pytest.approx((1 / 3 + 0.0) / 2)
-    assert metrics['log_depth_error'] == pytest.approx(math.log(2.0), abs=1e-6)
-    data['target_class'][:], data['target_depth_m'][:] = 255, 0.0
-    assert all(math.isnan(value) for value in model.metrics(data).values())
+    first, last = losses[0], losses[-1]
+    assert last['classes_in_image'] < 0.6 < 2.0 < first['classes_in_image']
+    assert last['depth_in_image'] < 0.3 < first['depth_in_image']

@@ -19,7 +19,7 @@ class SimulatorParameters:
     )
     scene: int = parameter(0, 'which scene of that world to drive in', 0, 9999)
     duration_s: float = parameter(20.0, 'the drive ends after this time of the world; seconds', 1.0, LONGEST_S)
-    city: str = parameter('', 'harbour, oldtown or suburb; empty: they take turns by scene')
+    city: str = parameter('', 'harbour, oldtown or suburb, or several with commas, visited in turn; empty: all')
     car: int = parameter(0, 'number of the car in the fleet: its cameras deviate a little from all others', 0, 9999)
     image_width_px: int = parameter(352, 'width of the camera images; pixels', 32, 3200)
     image_height_px: int = parameter(128, 'height, at most 9/16 of the width; pixels', 16, 1800)

@@ -120,6 +120,18 @@ def cities() -> tuple[City, ...]:
     return harbour(), oldtown(), suburb()
 
 
+def cities_named(names: str) -> tuple[City, ...]:
+    """The towns of these names, ``harbour,suburb``, in this order.
+
+    Raises:
+        ValueError: one does not exist (names those that do), or is named twice.
+    """
+    listed = names.split(',')
+    if len(set(listed)) < len(listed):
+        raise ValueError(f'city is {names!r}; each town once expected')
+    return tuple(city_named(name) for name in listed)
+
+
 def city_named(name: str) -> City:
     """The town of that name.
 

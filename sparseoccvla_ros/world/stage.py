@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sparseoccvla_ros.world.bodies.thing import Thing
-from sparseoccvla_ros.world.city import City, cities, city_named
+from sparseoccvla_ros.world.city import City, cities, cities_named
 from sparseoccvla_ros.world.ego_car import EGO_CENTRE_AHEAD_M, EGO_SIZE_M
 from sparseoccvla_ros.world.look import Look, draw_look
 from sparseoccvla_ros.world.manoeuvre import Manoeuvre
@@ -61,14 +61,15 @@ def build_stage(seed: int, index: int, duration_s: float, city_name: str | None 
         seed: of the whole world, >= 0.
         index: of the scene, >= 0; neighbours differ in town and manoeuvre.
         duration_s: the route is long enough for this time.
-        city_name: one of the towns in ``city.py``; None visits them in turn.
+        city_name: one of the towns in ``city.py``, or several with commas, which are visited in turn; None: all.
         attempt: another number gives another scene with the same town and manoeuvre.
 
     Raises:
         ValueError: unknown city.
     """
     rng = np.random.default_rng([STREAM, seed, index, attempt])
-    city = city_named(city_name) if city_name is not None else cities()[(index + seed) % len(cities())]
+    towns = cities() if city_name is None else cities_named(city_name)
+    city = towns[(index + seed) % len(towns)]
     manoeuvre = tuple(Manoeuvre)[(index + index // 8 + seed) % len(Manoeuvre)]
     look = draw_look(rng, city)
     town_mps = rng.uniform(8.5, 11.5)

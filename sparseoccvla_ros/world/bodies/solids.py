@@ -75,11 +75,12 @@ def hull(vertices_m: np.ndarray, colour: tuple[float, float, float], texture: Te
     # Qhull splits flat faces into triangles; one plane per face is enough. Sorting fixes the order of the planes.
     equations = np.unique(np.round(equations, 9), axis=0)
     # Rounding may leave two copies of one face that differ in the last digit.
-    distinct = [equations[0]]
-    for equation in equations[1:]:
-        if all(np.abs(equation - other).max() > 1e-6 for other in distinct):
-            distinct.append(equation)
-    planes = np.array(distinct)
+    differ = np.abs(equations[:, None] - equations).max(axis=2) > 1e-6
+    distinct: list[int] = []
+    for index, row in enumerate(differ):
+        if row[distinct].all():
+            distinct.append(index)
+    planes = equations[distinct]
     # The offsets are taken from the corners again so that the rounding above moves no face inward.
     normals = planes[:, :3] / np.linalg.norm(planes[:, :3], axis=1, keepdims=True)
     offsets_m = (vertices_m @ normals.T).max(axis=0)

@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 
 from sparseoccvla_ros.resources import share_path
-from sparseoccvla_ros.world.city import cities, city_named
+from sparseoccvla_ros.world.city import cities, cities_named, city_named
 from sparseoccvla_ros.world.rig import load_rig
 
 RIG = 'config/rig/nuscenes.yaml'
@@ -58,7 +58,7 @@ class WorldRequest:
             size = f'{self.width_px}x{self.height_px}'
             raise ValueError(f'size is {size}; a width of 32 to 3200 px and a height of at least 16 px expected')
         if self.city is not None:
-            city_named(self.city)
+            cities_named(self.city)
         # Refuses a height that the full image does not have.
         load_rig(share_path(RIG), self.width_px, self.height_px, vehicle=0, seed=self.seed)
 
@@ -96,11 +96,17 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_city(text: str) -> str:
-    """Name of a town from its name or its number, the first being 1.
+    """Name of a town from its name or its number, the first being 1; of several, separated by commas.
 
     Raises:
-        ValueError: there is no such town.
+        ValueError: there is no such town, or one is named twice.
     """
+    names = ','.join(_one_city(part) for part in text.split(','))
+    cities_named(names)
+    return names
+
+
+def _one_city(text: str) -> str:
     if not text.isdecimal():
         return city_named(text).name
     names = [city.name for city in cities()]

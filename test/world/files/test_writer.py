@@ -12,7 +12,9 @@ from sparseoccvla_ros.geometry import inverse, transform_points
 from sparseoccvla_ros.world.files.scene_writer import LENS_STREAM, LIDAR_STREAM
 from sparseoccvla_ros.world.files.tables import TABLES
 from sparseoccvla_ros.world.files.writer import WorldRequest, parse_city, parse_size, write_world
+from sparseoccvla_ros.world.manoeuvre import Manoeuvre
 from sparseoccvla_ros.world.rig import RIG_STREAM
+from sparseoccvla_ros.world.stage import build_stage
 
 
 def rows(root: Path, table: str) -> list[dict]:
@@ -147,11 +149,24 @@ def test_sizes_are_read_from_text():
 
 
 def test_towns_are_asked_for_by_name_or_number():
-    assert [parse_city(text) for text in ('suburb', '1', '3')] == ['suburb', 'harbour', 'suburb']
+    assert [parse_city(text) for text in ('suburb', '1', '3', '1,suburb')] == [
+        'suburb',
+        'harbour',
+        'suburb',
+        'harbour,suburb',
+    ]
+    with pytest.raises(ValueError, match="city is 'harbour,harbour'; each town once expected"):
+        parse_city('1,harbour')
     with pytest.raises(ValueError, match=r'city is 4; one of 1 \(harbour\), 2 \(oldtown\), 3 \(suburb\) expected'):
         parse_city('4')
     with pytest.raises(ValueError, match="unknown city 'oz'"):
         parse_city('oz')
+
+
+def test_scenes_visit_the_towns_asked_for_and_show_every_manoeuvre_in_each():
+    stages = [build_stage(3, index, 2.0, 'harbour,suburb') for index in range(16)]
+    shown = {(stage.city.name, stage.manoeuvre) for stage in stages}
+    assert shown == {(town, manoeuvre) for town in ('harbour', 'suburb') for manoeuvre in Manoeuvre}
 
 
 def test_lidar_points_are_those_of_the_boxes(world):

@@ -23,7 +23,9 @@ def world(
     size: Annotated[str, typer.Option(help='Image size, WIDTHxHEIGHT in pixels.')] = '352x128',
     sweep_hz: Annotated[int, typer.Option(help='Camera rate: 2 (keyframes only), 4, 6, 8, 10 or 12.')] = 2,
     seconds: Annotated[float, typer.Option(help='Length of each scene.')] = 20.0,
-    city: Annotated[str | None, typer.Option(help='Town by name or number (1, 2, ...), or several with commas; else all.')] = None,
+    city: Annotated[
+        str | None, typer.Option(help='Town by name or number (1, 2, ...), or several with commas; else all.')
+    ] = None,
     depth: Annotated[bool, typer.Option('--depth', help='Also depth images of the keyframes.')] = False,
     semantics: Annotated[bool, typer.Option('--semantics', help='Also class images of the keyframes.')] = False,
     lens: Annotated[bool, typer.Option(help='Blur, noise and exposure of a real camera.')] = True,

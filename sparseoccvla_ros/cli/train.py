@@ -40,6 +40,8 @@ def train(
     from sparseoccvla_ros.training.trainer import train as run
 
     console = Console(stderr=True)
+    # gradients and their squares become subnormal, with which a CPU is many times slower; threads inherit the setting
+    torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
     try:
         folder = run(

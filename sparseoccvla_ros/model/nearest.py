@@ -34,7 +34,10 @@ class PointIndex:
             raise ValueError(f'expected points [M, 3] with M >= 1, got {tuple(points_m.shape)}')
         _require_finite(points_m)
         self._points_m = points_m.detach()
-        self._tree = cKDTree(self._points_m.numpy()) if points_m.device.type == 'cpu' else None
+        # a tree of cells cut in the middle, asked a few times only: less than half the time of one with balanced cells
+        self._tree = None
+        if points_m.device.type == 'cpu':
+            self._tree = cKDTree(self._points_m.numpy(), balanced_tree=False, compact_nodes=False)
 
     def nearest(self, queries_m: Tensor) -> Tensor:
         """Index of the nearest point to each of [N, 3]: int64 [N].

@@ -19,6 +19,10 @@ from sparseoccvla_ros.model.config import EncoderConfig, ImageConfig, SpaceConfi
 from sparseoccvla_ros.model.feature_table import FeatureTable, feature_table, sample
 from sparseoccvla_ros.model.sampling import ViewRule, choose_views
 
+#: Least logarithm of an attention weight's falloff with distance. e^-50 adds nothing even in float64; below e^-87 lie the
+#: subnormal numbers of float32, with which a CPU multiplies matrices ten times slower.
+LEAST_FALLOFF = -50.0
+
 
 @dataclass(frozen=True)
 class EncoderOutput:
@@ -124,7 +128,8 @@ class DistanceAttention(nn.Module):
         q, k, v = self.in_proj(query).view(B, Q, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
         distance_m = (centre_m[:, :, None] - centre_m[:, None]).norm(dim=-1)  # [B, Q, Q]
         tau = self.gen_tau(query).transpose(1, 2)[..., None]  # [B, heads, Q, 1], of the attending query
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=-tau * distance_m[:, None])
+        falloff = (-tau * distance_m[:, None]).clamp(min=LEAST_FALLOFF)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=falloff)
         return query + self.out_proj(attended.transpose(1, 2).reshape(B, Q, C))
 
 

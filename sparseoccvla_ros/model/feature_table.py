@@ -7,10 +7,13 @@ is the obvious version; the tests compare both, gradients included.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
@@ -140,17 +143,37 @@ class _Layout(torch.autograd.Function):
         # what is not marked comes from an earlier pass that asked for other gradients than the levels'
         parts = [ctx.reads[slot] for slot in marked.nonzero()[:, 0].tolist()]
         ctx.reads[:] = [None] * len(ctx.reads)
-        index, weight, gradient = (torch.cat(part) for part in zip(*parts, strict=True))
-        with torch.enable_grad():
-            rows = ctx.rows.detach().requires_grad_()
-            read = F.embedding_bag(index, rows, mode='sum', per_sample_weights=weight)
-        (rows_gradient,) = torch.autograd.grad(read, rows, gradient)
-        counts = [shape.numel() // rows.shape[1] for shape in ctx.shapes]
+        gradient_of = _rows_gradient_on_cpu if ctx.rows.device.type == 'cpu' else _rows_gradient
+        rows_gradient = gradient_of(ctx.rows, parts)
+        counts = [shape.numel() // ctx.rows.shape[1] for shape in ctx.shapes]
         levels = [
             part.view(B, V, height, width, C).permute(0, 1, 4, 2, 3)
             for part, (B, V, C, height, width) in zip(rows_gradient[:-1].split(counts), ctx.shapes, strict=True)
         ]
         return None, None, *levels
+
+
+def _rows_gradient(rows: Tensor, parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    index, weight, gradient = (torch.cat(part) for part in zip(*parts, strict=True))
+    with torch.enable_grad():
+        rows = rows.detach().requires_grad_()
+        read = F.embedding_bag(index, rows, mode='sum', per_sample_weights=weight)
+    return torch.autograd.grad(read, rows, gradient)[0]
+
+
+def _rows_gradient_on_cpu(rows: Tensor, parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """The same; embedding_bag's own backward sorts all indices first, which takes ten times as long on a CPU."""
+    dtype = torch.promote_types(rows.dtype, torch.float32)  # numpy has no bfloat16
+    total = np.zeros(rows.shape, dtype=str(dtype).removeprefix('torch.'))
+    for index, weight, gradient in parts:
+        reads, taps = index.shape
+        # each read is a row of a sparse matrix, whose transposed product scatters the gradient
+        begins = np.arange(0, reads * taps + 1, taps, dtype=np.int32)
+        matrix = csr_array(
+            (weight.to(dtype).flatten().numpy(), index.flatten().numpy(), begins), shape=(reads, len(rows))
+        )
+        total += matrix.T @ gradient.to(dtype).numpy()
+    return torch.from_numpy(total).to(rows.dtype)
 
 
 class _Read(torch.autograd.Function):

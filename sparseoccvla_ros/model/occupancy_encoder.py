@@ -19,8 +19,8 @@ from sparseoccvla_ros.model.config import EncoderConfig, ImageConfig, SpaceConfi
 from sparseoccvla_ros.model.feature_table import FeatureTable, feature_table, sample
 from sparseoccvla_ros.model.sampling import ViewRule, choose_views
 
-#: Least logarithm of an attention weight's falloff with distance. e^-50 adds nothing even in float64; below e^-87 lie the
-#: subnormal numbers of float32, with which a CPU multiplies matrices ten times slower.
+#: Least logarithm of an attention weight's falloff with distance. e^-50 adds nothing even in float64; below e^-87 lie
+#: the subnormal numbers of float32, with which a CPU multiplies matrices ten times slower.
 LEAST_FALLOFF = -50.0
 
 

@@ -143,17 +143,18 @@ class _Layout(torch.autograd.Function):
         # what is not marked comes from an earlier pass that asked for other gradients than the levels'
         parts = [ctx.reads[slot] for slot in marked.nonzero()[:, 0].tolist()]
         ctx.reads[:] = [None] * len(ctx.reads)
-        gradient_of = _rows_gradient_on_cpu if ctx.rows.device.type == 'cpu' else _rows_gradient
-        rows_gradient = gradient_of(ctx.rows, parts)
+        gradient_of = rows_gradient_on_cpu if ctx.rows.device.type == 'cpu' else rows_gradient
+        gradient = gradient_of(ctx.rows, parts)
         counts = [shape.numel() // ctx.rows.shape[1] for shape in ctx.shapes]
         levels = [
             part.view(B, V, height, width, C).permute(0, 1, 4, 2, 3)
-            for part, (B, V, C, height, width) in zip(rows_gradient[:-1].split(counts), ctx.shapes, strict=True)
+            for part, (B, V, C, height, width) in zip(gradient[:-1].split(counts), ctx.shapes, strict=True)
         ]
         return None, None, *levels
 
 
-def _rows_gradient(rows: Tensor, parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+def rows_gradient(rows: Tensor, parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """Gradient of the rows [N, K] by the (index [M, taps], weight [M, taps], gradient [M, K]) of all reads."""
     index, weight, gradient = (torch.cat(part) for part in zip(*parts, strict=True))
     with torch.enable_grad():
         rows = rows.detach().requires_grad_()
@@ -161,7 +162,7 @@ def _rows_gradient(rows: Tensor, parts: Sequence[tuple[Tensor, Tensor, Tensor]])
     return torch.autograd.grad(read, rows, gradient)[0]
 
 
-def _rows_gradient_on_cpu(rows: Tensor, parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+def rows_gradient_on_cpu(rows: Tensor, parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
     """The same; embedding_bag's own backward sorts all indices first, which takes ten times as long on a CPU."""
     dtype = torch.promote_types(rows.dtype, torch.float32)  # numpy has no bfloat16
     total = np.zeros(rows.shape, dtype=str(dtype).removeprefix('torch.'))

@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 
-from sparseoccvla_ros.model.feature_table import MAX_READS, feature_table, sample
+from sparseoccvla_ros.model.feature_table import MAX_READS, feature_table, rows_gradient, rows_gradient_on_cpu, sample
 from sparseoccvla_ros.model.sampling import ViewRule, choose_views, level_volumes, project, sample_per_level
 
 FRAMES, CAMERAS, Q, G, P = 2, 6, 12, 4, 3
@@ -70,6 +70,23 @@ def test_gradients_of_several_reads_of_one_table_add_up(ring, levels_of):
     assert all(level.abs().max() > 0 for level in gradients[False][0])
     for together in gradients[True]:
         torch.testing.assert_close(together, gradients[False][0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
+def test_the_gradient_is_the_same_on_a_cpu_and_elsewhere(dtype):
+    generator = torch.Generator().manual_seed(4)
+    rows = torch.zeros(50, 3, dtype=dtype)
+    reads = [
+        (
+            torch.randint(0, 50, (count, 8), generator=generator, dtype=torch.int32),
+            torch.rand(count, 8, generator=generator).to(dtype),
+            torch.randn(count, 3, generator=generator).to(dtype),
+        )
+        for count in (40, 1, 0)
+    ]
+    expected = rows_gradient(rows.double(), [(i, w.double(), g.double()) for i, w, g in reads]).to(dtype)
+    assert expected.abs().max() > 1.0
+    torch.testing.assert_close(rows_gradient_on_cpu(rows, reads), expected)
 
 
 def test_a_backward_pass_for_other_gradients_leaves_nothing_behind(ring, levels_of):

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ TOKENIZER_FOLDER = 'tokenizer'
 PARTS = ('perception', 'language', 'planner')
 #: Settings of a configuration that the same weights may be run in: they say how to run, not what was trained.
 RUN_SETTINGS = ('precision', 'planner.steps', 'planner.min_diversity')
+#: Sections of a configuration that say nothing of a part; each part sees what stands before it.
+FOREIGN_SECTIONS = {'perception': ('language', 'forecaster', 'planner'), 'language': ('planner',), 'planner': ()}
 #: Names shown of a long list of names that do not fit.
 SHOWN = 8
 
@@ -77,14 +79,15 @@ def load_checkpoint(directory: Path, parts: Mapping[str, nn.Module], config: VLA
 
     Raises:
         FileNotFoundError: a file is missing.
-        CheckpointError: damaged file, another model's configuration, or names or shapes that do not fit (listed).
+        CheckpointError: damaged file, another model's configuration (as far as these parts depend on it), or names or
+            shapes that do not fit (listed).
     """
     config_path, model_path = directory / CONFIG_FILE, directory / MODEL_FILE
     for path in (config_path, model_path):
         if not path.is_file():
             raise FileNotFoundError(f'{directory} is no checkpoint: {path.name} is missing')
     text = config_path.read_text(encoding='utf-8')
-    _require_same_model(directory, load_model_config(config_path), config)
+    _require_same_model(directory, load_model_config(config_path), config, parts)
     try:
         with safe_open(model_path, framework='pt') as file:
             recorded = (file.metadata() or {}).get('config_sha256')
@@ -101,13 +104,14 @@ def load_checkpoint(directory: Path, parts: Mapping[str, nn.Module], config: VLA
         module.load_state_dict(own, strict=True)
 
 
-def _require_same_model(directory: Path, stored: VLAConfig, config: VLAConfig) -> None:
-    """Compare all of two configurations but :data:`RUN_SETTINGS`."""
+def _require_same_model(directory: Path, stored: VLAConfig, config: VLAConfig, parts: Iterable[str]) -> None:
+    """Compare all of two configurations that matters to any of the parts, but :data:`RUN_SETTINGS`."""
+    foreign = set.intersection(*(set(FOREIGN_SECTIONS[part]) for part in parts))
     expected, found = dict(_leaves(config)), dict(_leaves(stored))
     differences = [
         f'{key}: expected {expected.get(key)}, found {found.get(key)}'
         for key in {**expected, **found}
-        if expected.get(key) != found.get(key) and key not in RUN_SETTINGS
+        if expected.get(key) != found.get(key) and key not in RUN_SETTINGS and key.split('.')[0] not in foreign
     ]
     if differences:
         raise CheckpointError(f'{directory} holds another model: {"; ".join(differences[:SHOWN])}')
@@ -140,6 +144,15 @@ def _require_same_tensors(
             problems.append(f'{name}: expected shape {wanted}, found {found}')
     if problems:
         raise CheckpointError(f'{path} does not fit: {"; ".join(problems[: 2 + SHOWN])}')
+
+
+def file_sha256(path: Path) -> str:
+    """Digest of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _sha256(text: str) -> str:

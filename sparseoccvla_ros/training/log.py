@@ -13,6 +13,8 @@ import psutil
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from sparseoccvla_ros.training.run_state import RunWriteError
+
 LOG_FILE = 'log.jsonl'
 
 
@@ -58,7 +60,11 @@ class TrainingLog:
     def step(
         self, step: int, terms: Mapping[str, float], lr: float, gradient_norm: float, seconds: float, waited_s: float
     ) -> None:
-        """One step: its weighted terms, the learning rate, the norm before clipping, its time and the wait for data."""
+        """One step: its weighted terms, the learning rate, the norm before clipping, its time and the wait for data.
+
+        Raises:
+            RunWriteError: the disk is full.
+        """
         self._waited_s, self._seconds = self._waited_s + waited_s, self._seconds + seconds
         if not self._enabled:
             return
@@ -74,8 +80,11 @@ class TrainingLog:
             'rss_mb': round(psutil.Process().memory_info().rss / 2**20),
             **({'gpu_mb': round(torch.cuda.max_memory_allocated() / 2**20)} if torch.cuda.is_initialized() else {}),
         }
-        self._file.write(json.dumps(row) + '\n')
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(row) + '\n')
+            self._file.flush()
+        except OSError as error:  # a full disk
+            raise RunWriteError(f'step {step}: {self._file.name} cannot be written ({error})') from error
         for name, value in row.items():
             if name != 'step':
                 self._board.add_scalar(name.replace('.', '/'), value, step)

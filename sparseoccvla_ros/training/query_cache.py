@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -68,6 +69,7 @@ def fill_query_cache(
 
     Raises:
         ValueError: the folder holds the queries of another encoder or of other keyframes.
+        OSError: there is no room for them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state_path = folder / 'state.json'
@@ -85,6 +87,11 @@ def fill_query_cache(
         )
         for name, (kind, channels) in shapes.items()
     }
+    for path in (folder / f'{name}.npy' for name in arrays):
+        with path.open(
+            'r+b'
+        ) as file:  # writing to a map of a file without blocks kills the process when there are none left
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     for begin in range(state['done'], len(tokens), BLOCK):
         indices = range(begin, min(begin + BLOCK, len(tokens)))
         for mirrored in (False, True)[: 1 + mirror]:

@@ -58,6 +58,12 @@ class DataSettings:
     #: Folder for the queries of an encoder that is not trained, computed once; empty: computed in every step.
     query_cache: str = ''
 
+    def __post_init__(self) -> None:
+        if self.questions_per_keyframe < 1:
+            raise ValueError(f'data.questions_per_keyframe must be at least 1, got {self.questions_per_keyframe}')
+        if self.workers < 0:
+            raise ValueError(f'data.workers must not be negative, got {self.workers}')
+
 
 @dataclass(frozen=True)
 class OptimizationSettings:
@@ -85,6 +91,9 @@ class OptimizationSettings:
         for name in ('steps', 'batch_size', 'accumulate'):
             if getattr(self, name) < 1:
                 raise ValueError(f'optimization.{name} must be at least 1, got {getattr(self, name)}')
+        for name in ('warmup_steps', 'weight_decay'):
+            if getattr(self, name) < 0:
+                raise ValueError(f'optimization.{name} must not be negative, got {getattr(self, name)}')
         for name in ('peak_lr', 'clip_norm'):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f'optimization.{name} must be positive, got {getattr(self, name)}')
@@ -198,7 +207,7 @@ def load_recipe(path: str, changes: Sequence[str] = ()) -> Recipe:
             file = share_path(Path('config/train') / f'{path.removesuffix(".yaml")}.yaml')
         except (ValueError, FileNotFoundError) as error:
             raise FileNotFoundError(f'{path} is no file, and no recipe that comes with the package: {error}') from error
-    values = yaml.safe_load(file.read_text(encoding='utf-8'))
+    values = _yaml(file.read_text(encoding='utf-8'), str(file))
     if not isinstance(values, dict):
         raise ValueError(f'{file}: expected keys and values, found {type(values).__name__}')
     for change in changes:
@@ -211,13 +220,20 @@ def load_recipe(path: str, changes: Sequence[str] = ()) -> Recipe:
             section = section.setdefault(name, {})
             if not isinstance(section, dict):
                 raise ValueError(f'{dotted}: {name} is not a section')
-        section[leaf] = _value(text)
+        section[leaf] = _value(text, dotted)
     return dataclass_from(Recipe, values)
 
 
-def _value(text: str) -> Any:
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f'{where} is no YAML: {" ".join(str(error).split())}') from error
+
+
+def _value(text: str, key: str) -> Any:
     """As in YAML, and 1e-3 is a number too."""
-    value = yaml.safe_load(text)
+    value = _yaml(text, key)
     if isinstance(value, str):
         try:
             return float(value)

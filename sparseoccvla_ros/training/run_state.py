@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -85,11 +86,15 @@ def resume_run(
     """Load what :func:`save_run` wrote, if it is there; the step to go on with.
 
     Raises:
-        RunStateError: it is of another run, or of another model.
+        RunStateError: it is damaged, of another run, or of another model.
     """
     if not path.is_file():
         return 0
-    state = torch.load(path, weights_only=True, map_location='cpu')
+    try:
+        state = torch.load(path, weights_only=True, map_location='cpu')
+    except (RuntimeError, UnpicklingError, EOFError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunStateError(f'{path} is damaged ({first}); without it the stage begins anew') from error
     differing = differences(state['run'], run)
     if differing:
         raise RunStateError(f'{path} is of a run with another {"; ".join(differing)}')

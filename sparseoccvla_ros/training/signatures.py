@@ -78,7 +78,8 @@ class StepWatch:
             self._answered = True
             language = self._config.language
             loss, guess = terms['answers'] / weights.answers, math.log(language.vocabulary)
-            high = HIGH_ANSWER_LOSS if language.pretrained is None else HIGH_PRETRAINED_ANSWER_LOSS
+            learnt = language.pretrained is not None or 'language' in self._recipe.start
+            high = HIGH_PRETRAINED_ANSWER_LOSS if learnt else HIGH_ANSWER_LOSS
             if step <= FIRST_STEPS and loss > high * guess:
                 found['answers'] = (
                     f'the language model starts with a loss of {loss:.2f} a token, where guessing has {guess:.2f}: '

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from sparseoccvla_ros.data.dataset import Augmentation, collate
 from sparseoccvla_ros.data.scene_augmentation import SceneAugmentation
+from sparseoccvla_ros.model.checkpoint import MODEL_FILE, file_sha256
 from sparseoccvla_ros.model.config import VLAConfig
+from sparseoccvla_ros.model.placement import checkpoint_folder
 from sparseoccvla_ros.training.image_objective import ImageObjective
 from sparseoccvla_ros.training.images import ImageStream, image_stream
 from sparseoccvla_ros.training.keyframes import KeyframeStream, keyframe_data, keyframe_stream
@@ -29,12 +31,16 @@ INPUTS = ('images', 'image_from_ego', 'view_mask')
 
 @dataclass(frozen=True)
 class Stage:
-    """``parts`` are what a checkpoint holds, ``objective`` is what is trained; they share their parameters."""
+    """``parts`` are what a checkpoint holds, ``objective`` is what is trained; they share their parameters.
+
+    ``origins``: digests of the weight files that were read, by part, and of the teacher's.
+    """
 
     config: VLAConfig
     parts: dict[str, nn.Module]
     objective: nn.Module
     samples: KeyframeStream | ImageStream
+    origins: dict[str, str]
 
 
 def build_stage(recipe: Recipe, accelerator: Accelerator) -> Stage:
@@ -69,7 +75,15 @@ def build_stage(recipe: Recipe, accelerator: Accelerator) -> Stage:
             teacher=teacher,
         )
     choose_trained(objective, recipe)
-    return Stage(config, parts, objective.to(device), samples)
+    folders = {part: checkpoint_folder(start) for part, start in recipe.start.items()}
+    if 'distillation' in recipe.terms:
+        folders['teacher'] = Path(recipe.losses.distillation.teacher)
+    origins = {
+        name: file_sha256(folder / MODEL_FILE)
+        for name, folder in folders.items()
+        if folder is not None and (folder / MODEL_FILE).is_file()
+    }
+    return Stage(config, parts, objective.to(device), samples, origins)
 
 
 def cached_queries(recipe: Recipe, config: VLAConfig, perception: nn.Module) -> QueryCache:

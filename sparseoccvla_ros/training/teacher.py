@@ -56,9 +56,12 @@ def load_teacher(config: DistillationConfig, device: torch.device) -> Teacher:
     """The teacher that a configuration names: a checkpoint folder of ours, or a CLIP by folder or hub id.
 
     Raises:
-        see :class:`BackboneTeacher` and :class:`ClipTeacher`.
+        FileNotFoundError: a path that does not exist.
+        others: see :class:`BackboneTeacher` and :class:`ClipTeacher`.
     """
     folder = Path(config.teacher)
     if (folder / CONFIG_FILE).is_file():
         return BackboneTeacher(folder, config.hidden_layer, device)
+    if not folder.is_dir() and (config.teacher.count('/') > 1 or config.teacher[0] in './~'):  # no id of a hub
+        raise FileNotFoundError(f'losses.distillation.teacher: there is no folder {folder}')
     return ClipTeacher(config, device)

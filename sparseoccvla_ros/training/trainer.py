@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs
+from accelerate.utils import GradientAccumulationPlugin
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -44,6 +45,13 @@ STATE_FILE, CHECKPOINT_FOLDER = 'state.pt', 'checkpoint'
 #: What may differ when a run goes on.
 MAY_CHANGE = ('out', 'device', 'save_every', 'data.workers', 'data.root', 'data.query_cache')
 BETAS = (0.9, 0.99)
+_OUT_OF_MEMORY = (
+    'DefaultCPUAllocator',
+    'not enough memory',
+    'out of memory',
+    'CUBLAS_STATUS_ALLOC_FAILED',
+    'killed by signal: Killed',  # a worker that reads samples
+)
 _KEPT = 'The last state saved is kept; a lower optimization.peak_lr may help'
 
 
@@ -56,7 +64,7 @@ def train(recipe: Recipe, *, stop_after_s: float = math.inf) -> Path | None:
 
     Args:
         recipe: of the stage.
-        stop_after_s: save the state and leave after so many seconds.
+        stop_after_s: save the state and leave after so many seconds, building and a query cache included.
 
     Returns:
         the checkpoint's folder; None if the time was up before.
@@ -66,9 +74,13 @@ def train(recipe: Recipe, *, stop_after_s: float = math.inf) -> Path | None:
         TrainingError: a loss is not finite, or memory ran out.
         RunWriteError: the state could not be written.
     """
+    begin_s = time.monotonic()
     torch_device(recipe.device)  # accelerate would fall back to the CPU silently
     accelerator = Accelerator(
         cpu=recipe.device == 'cpu',
+        # both are the recipe's, whatever `accelerate config` says
+        mixed_precision='no',
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         kwargs_handlers=[
             DistributedDataParallelKwargs(find_unused_parameters=True),
             InitProcessGroupKwargs(timeout=timedelta(hours=6)),  # others wait while the first fills the query cache
@@ -77,8 +89,9 @@ def train(recipe: Recipe, *, stop_after_s: float = math.inf) -> Path | None:
     if accelerator.device.type != torch.device(recipe.device).type:
         raise ValueError(f'device is {recipe.device!r}, accelerate was configured for {accelerator.device}')
     torch.manual_seed(recipe.seed)
+    training = _Training(recipe, accelerator)
     try:
-        return _Training(recipe, accelerator).run(stop_after_s)
+        return training.run(begin_s + stop_after_s)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -109,7 +122,8 @@ class _Training:
         self._average = WeightAverage(self._module, decay) if decay else None
         self._watch = StepWatch(recipe, self._stage.config)
 
-    def run(self, stop_after_s: float) -> Path | None:
+    def run(self, leave_s: float) -> Path | None:
+        """``leave_s``: on the monotonic clock."""
         recipe, main = self._recipe, self._accelerator.is_main_process
         step = resume_run(
             self._out / STATE_FILE, self._identity(), self._module, self._optimizer.optimizer,
@@ -121,10 +135,10 @@ class _Training:
             language = self._stage.parts.get('language')
             for warning in static_warnings(recipe, self._stage.config, language and language.connector):
                 log.warn(warning)
-            begin_s, batches = time.monotonic(), self._batches(step)
+            batches = self._batches(step)
             while step < recipe.optimization.steps:
                 step = self._step(step, batches, log)
-                leaves = self._any(time.monotonic() - begin_s > stop_after_s)
+                leaves = self._any(time.monotonic() > leave_s)
                 if step % recipe.save_every == 0 or leaves:
                     self._save(step)
                 if leaves and step < recipe.optimization.steps:
@@ -245,6 +259,7 @@ class _Training:
         return {
             **values,
             'config': asdict(self._stage.config),
+            'weights': self._stage.origins,
             'samples': len(self._stage.samples),
             'processes': self._accelerator.num_processes,
         }
@@ -307,7 +322,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     """torch says it with an error of its own on a GPU, and with RuntimeError on a CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return 'DefaultCPUAllocator' in str(error) or 'not enough memory' in str(error)
+    return any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _to(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

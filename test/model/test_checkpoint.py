@@ -108,6 +108,15 @@ def test_configuration_of_another_model(saved, small):
     refused_untouched(saved, other, r'holds another model: encoder\.queries: expected 40, found 30', part='perception')
 
 
+def test_a_part_does_not_care_for_settings_of_the_parts_after_it(saved, small):
+    other = dataclasses.replace(small, language=dataclasses.replace(small.language, blind=True))
+    loaded = build_perception(other, weights=saved, seed=5)
+    assert same(snapshot(loaded), snapshot(build_perception(small, weights=saved)))
+    refused_untouched(saved, other, r'language\.blind: expected True, found False')
+    other = dataclasses.replace(small, planner=dataclasses.replace(small.planner, ego_fusion=False))
+    assert build_language(other, weights=saved)
+
+
 def test_configuration_swapped_under_the_weights(saved, small):
     path = saved / 'config.yaml'
     path.write_text(path.read_text().replace('queries: 30', 'queries: 40'))

@@ -31,6 +31,10 @@ def test_changes_on_the_command_line_are_typed_as_yaml(recipe_of):
     [
         (['optimization.stesp=7'], r'unknown key optimization\.stesp; known keys: .*steps'),
         (['optimization.steps=seven'], r'optimization\.steps: expected int, found .seven.'),
+        (['terms=[occupancy'], r'terms is no YAML: .*expected'),
+        (['data.questions_per_keyframe=0'], r'data\.questions_per_keyframe must be at least 1, got 0'),
+        (['data.workers=-1'], r'data\.workers must not be negative, got -1'),
+        (['optimization.warmup_steps=-1'], r'optimization\.warmup_steps must not be negative, got -1'),
         (['optimization.batch_size=0'], r'batch_size must be at least 1, got 0'),
         (['optimization.ema_decay=1.0'], r'ema_decay must be in \[0, 1\)'),
         (['terms=[occupancy, depth_in_image]'], r'depth_in_image cannot be mixed'),

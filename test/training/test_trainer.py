@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from sparseoccvla_ros.data.nuscenes import NuScenesError
 from sparseoccvla_ros.model.checkpoint import CheckpointError
@@ -91,6 +92,31 @@ def test_another_recipe_does_not_go_on_with_the_state(recipe_of):
     train(recipe_of('terms=[occupancy]', 'train=[perception]', 'optimization.steps=1'))
     with pytest.raises(RunStateError, match=r'optimization\.peak_lr: expected 0\.5, found 0\.001'):
         train(recipe_of('terms=[occupancy]', 'train=[perception]', 'optimization.steps=1', 'optimization.peak_lr=0.5'))
+
+
+def test_a_damaged_state_is_named(recipe_of, tmp_path):
+    recipe = recipe_of('terms=[occupancy]', 'train=[perception]', 'optimization.steps=1')
+    train(recipe)
+    state = tmp_path / 'run/state.pt'
+    for content in (state.read_bytes()[:-1000], b'no state', b''):
+        state.write_bytes(content)
+        with pytest.raises(RunStateError, match=r'state\.pt is damaged'):
+            train(recipe)
+
+
+def test_a_stage_begins_with_the_one_before_and_does_not_go_on_with_another(recipe_of, tmp_path):
+    """As tiny/stage2_blind does: another setting of the language model, the encoder of an earlier stage."""
+    first = train(recipe_of('terms=[occupancy]', 'train=[perception]', 'optimization.steps=1'))
+    changes = ['terms=[answers]', 'train=[language.llm]', f'start.perception={first}', f'out={tmp_path / "next"}']
+    blind = {**recipe_of().overrides, 'language.blind': True}
+    assert train(recipe_of(*changes, overrides=blind)) is not None
+    before = load_file(first / 'model.safetensors')
+    again = {name: tensor + 1 for name, tensor in before.items()}
+    with safe_open(first / 'model.safetensors', framework='pt') as file:
+        metadata = file.metadata()
+    save_file(again, first / 'model.safetensors', metadata=metadata)
+    with pytest.raises(RunStateError, match=r'weights\.perception: expected'):
+        train(recipe_of(*changes, overrides=blind))
 
 
 def test_a_start_of_another_model_is_refused(recipe_of, tmp_path):

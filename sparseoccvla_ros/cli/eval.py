@@ -30,6 +30,7 @@ from sparseoccvla_ros.cli.eval_common import (
     Version,
     Weights,
     cell,
+    comparison,
     interval_note,
     refusal,
     require_writable,
@@ -45,6 +46,9 @@ from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesTables
 from sparseoccvla_ros.data.occ3d import CLASS_NAMES
 from sparseoccvla_ros.evaluation.bootstrap import RESAMPLES, SceneBootstrap
 from sparseoccvla_ros.evaluation.replay_summary import revision
+
+#: Scores that a line is written for beside each constant.
+COMPARED = ('camera_mask/miou', 'camera_mask/geometric_iou', 'no_mask/miou', 'no_mask/geometric_iou', 'rayiou/mean')
 
 if TYPE_CHECKING:
     from sparseoccvla_ros.evaluation.occupancy_run import OccupancyRun, OccupancyScores
@@ -132,19 +136,29 @@ def occupancy(
     titles = {constant.name: f'constant ({constant.title})' for constant in constants}
     own_intervals = run.scores.intervals(resampled)
     intervals = {name: scores.intervals(resampled) for name, scores in run.constants.items()}
+    against = run.against_constants(resampled)
     document = {
         **settings,
         **run.summary(),
         'intervals': own_intervals,
         'bootstrap': resampled.summary(),
         'constants': {
-            name: {'title': titles[name], 'scores': scores.result(), 'intervals': intervals[name]}
+            name: {
+                'title': titles[name],
+                'scores': scores.result(),
+                'intervals': intervals[name],
+                'against': {score: found.summary() for score, found in against[name].items()},
+            }
             for name, scores in run.constants.items()
         },
     }
     _show(run.scores, own_intervals, f'{config.name}, {settings["weights"]}')
     for name, scores in run.constants.items():
         _show(scores, intervals[name], titles[name])
+        for score in COMPARED:
+            if score in against[name]:
+                told = f'{config.name} against {titles[name]}, {score}: {comparison(against[name][score])}'
+                Console().print(told, markup=False, highlight=False, soft_wrap=True)
     _show_counts(run, resampled)
     if run.failures:
         _show_failures(run, console)

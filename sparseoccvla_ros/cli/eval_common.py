@@ -12,6 +12,7 @@ from rich.console import Console
 
 from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesError, NuScenesTables
 from sparseoccvla_ros.evaluation.bootstrap import LEVEL, SceneBootstrap
+from sparseoccvla_ros.evaluation.paired import Paired
 
 USER_ERROR, FAILED_SAMPLES = 2, 1
 ALL_CAMERAS = ','.join(CAMERAS)
@@ -110,6 +111,13 @@ def cell(value: float | None, ends: Sequence[float] | None, factor: float = 100.
         return '-'
     numbers = [f'{factor * number:.{decimals}f}' for number in (value, *(ends or ()))]
     return numbers[0] if len(numbers) == 1 else f'{numbers[0]} [{numbers[1]}, {numbers[2]}]'
+
+
+def comparison(found: Paired, factor: float = 100.0, decimals: int = 2) -> str:
+    """What two predictors differ by on the same samples, in words and with intervals."""
+    numbers = [f'{factor * number:+.{decimals}f}' for number in (found.difference, *(found.difference_interval or ()))]
+    told = numbers[0] if len(numbers) == 1 else f'{numbers[0]} [{numbers[1]}, {numbers[2]}]'
+    return told if found.ratio is None else f'{told}, {cell(found.ratio, found.ratio_interval, 1.0)} times'
 
 
 def interval_note(bootstrap: SceneBootstrap) -> str:

@@ -23,6 +23,7 @@ from sparseoccvla_ros.cli.eval_common import (
     Threads,
     Weights,
     cell,
+    comparison,
     interval_note,
     refusal,
     require_writable,
@@ -47,10 +48,15 @@ def language(
     qa: Annotated[
         Path | None, typer.Option('--qa', metavar='PATH', help="The questions' folder, or DriveLM's file; else in DIR.")
     ] = None,
-    split: Annotated[str, typer.Option(help='train or val; a DriveLM file is one split.')] = 'val',
+    split: Annotated[
+        str, typer.Option(help='train or val, of the world also all; a DriveLM file is one split.')
+    ] = 'val',
     limit: Annotated[int, typer.Option(min=0, help='At most so many questions, spread evenly; 0: all.')] = 0,
     predictions: Annotated[
         Path | None, typer.Option(metavar='FILE', help='Score its answers: [{sample_token, question, answer}].')
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(metavar='FILE', help="Somebody else's answers, beside: differences with intervals.")
     ] = None,
     model: Annotated[str | None, typer.Option(help='Ask this model: a configuration name or a .yaml path.')] = None,
     weights: Weights = '',
@@ -113,17 +119,23 @@ def language(
             answers = answers_to(found, run.answers)
             asked_how = {**asdict(request), 'weights': weights or 'untrained'}
             settings |= {'version': version, 'scenes': scenes.names, **asked_how}
+        others = [] if compare is None else answers_to(found, load_answers(compare))
+        settings['compare'] = str(compare or '')
         pairs, answers = [found.pairs[place] for place in places], [answers[place] for place in places]
         if save_predictions is not None:  # before anything else can go wrong
             save_predictions.write_text(_predictions(pairs, answers), encoding='utf-8')
         of_pair = _scenes(pairs, data / version)
         resampled = SceneBootstrap(of_pair, bootstrap)
         frames = found.frames if isinstance(found, DriveLMSet) else None
-        scores = report(pairs, answers, words, protocol, frames, of_pair, resampled)
+        beside = [others[place] for place in places] if others else []
+        scores = report(pairs, answers, words, protocol, frames, of_pair, resampled, beside)
     except (ValueError, OSError, JavaError) as error:
         raise refusal(error, console) from error
     answered_by = str(predictions) if predictions is not None else f'{model}, {weights or "untrained"}'
     _show(scores, f'{questions}, {answered_by}')
+    for name, one in scores.against.items():
+        told = f'against {compare}, {name}: {cell(one.own, None)} %, {comparison(one)}'
+        Console().print(told, markup=False, highlight=False, soft_wrap=True)
     _show_notes(scores, found.skipped, resampled)
     if run is not None:
         _show_failures(run, console)
@@ -204,7 +216,7 @@ def _show(scores: LanguageReport, title: str) -> None:
         told.append(f'{score.without_value} answers without a value')
         if score.mean_error is not None:
             error = cell(score.mean_error, ends.get(f'numeric/{kind}/mean_error'), 1.0)
-            told.append(f'mean error of the others {error}{"" if kind == "count" else " m"}')
+            told.append(f'mean error of the others {error}{"" if kind.startswith("count") else " m"}')
         console.print(f'{kind}: {", ".join(told)}', markup=False, highlight=False, soft_wrap=True)
     if scores.drivelm is not None:
         own = scores.drivelm

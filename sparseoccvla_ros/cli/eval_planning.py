@@ -28,6 +28,7 @@ from sparseoccvla_ros.cli.eval_common import (
     Version,
     Weights,
     cell,
+    comparison,
     interval_note,
     refusal,
     require_writable,
@@ -43,6 +44,7 @@ from sparseoccvla_ros.evaluation.planning_metrics import PROTOCOLS
 from sparseoccvla_ros.evaluation.replay_summary import revision
 
 if TYPE_CHECKING:
+    from sparseoccvla_ros.evaluation.paired import Paired
     from sparseoccvla_ros.evaluation.planning_run import PlanningModel, PlanningRun
 
 LEAK = 'command from the RECORDED future: a leak'
@@ -126,8 +128,16 @@ def planning(
     }  # fmt: skip
     resampled = SceneBootstrap(run.scenes, bootstrap)
     intervals = run.intervals(resampled)
-    document = {**settings, **run.summary(), 'intervals': intervals, 'bootstrap': resampled.summary()}
+    against = run.against_baselines(resampled)
+    document = {
+        **settings, **run.summary(), 'intervals': intervals, 'bootstrap': resampled.summary(),
+        'against': {
+            row: {other: {name: found.summary() for name, found in scores.items()} for other, scores in others.items()}
+            for row, others in against.items()
+        },
+    }  # fmt: skip
     _show(run, intervals, f'{model}, {settings["weights"]}' if model else 'baselines')
+    _show_against(against)
     _show_notes(run, resampled, learnt_from)
     if run.failures:
         _show_failures(run, console)
@@ -190,6 +200,17 @@ def _show(run: PlanningRun, intervals: Mapping, title: str) -> None:
         for column in table.columns[2:]:
             column.justify = 'right'
         console.print(table)
+
+
+def _show_against(against: Mapping[str, Mapping[str, Mapping[str, Paired]]]) -> None:
+    console = Console()
+    for row, others in against.items():
+        for other, scores in others.items():
+            l2, collision = scores['stp3/l2/mean_1_2_3s'], scores['stp3/collision/mean_1_2_3s']
+            console.print(
+                f'{row} against {other}, stp3 mean: L2 {comparison(l2, 1.0, 3)}; collision % {comparison(collision)}',
+                markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
 
 
 def _show_notes(run: PlanningRun, bootstrap: SceneBootstrap, learnt_from: str | None) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
+import numpy as np
+
 from sparseoccvla_ros.data.qa.drivelm import SOURCE as DRIVELM
 from sparseoccvla_ros.data.qa.drivelm import DriveLMFrame
 from sparseoccvla_ros.data.qa.pairs import QAPair
@@ -22,6 +24,7 @@ from sparseoccvla_ros.evaluation.language_metrics import (
     tokenized,
 )
 from sparseoccvla_ros.evaluation.numeric_answers import NumericScore, numeric_answers, score_numeric
+from sparseoccvla_ros.evaluation.paired import Paired, paired
 from sparseoccvla_ros.evaluation.tokenization import PTB, SIMPLE, TOKENIZERS, WHITESPACE, java_missing
 
 #: ALL: every pair. HERMES: as the only public script for OmniDrive (LMD0311/HERMES, extra_tools/eval_hermes_results.py)
@@ -68,7 +71,8 @@ class LanguageReport:
     """Scores over ``questions`` pairs; a ``missing`` answer counts as wrong. ``language`` is by name in METRICS.
 
     ``intervals`` [low, high] by the name in METRICS, ``exact_match``, ``by_kind/<kind>/<field>``,
-    ``numeric/<type>/<share>`` and ``numeric/<type>/mean_error``.
+    ``numeric/<type>/<share>`` and ``numeric/<type>/mean_error``. ``against``: exact and numeric answers beside those of
+    somebody else, by the same names; empty without others.
     """
 
     protocol: str
@@ -81,6 +85,7 @@ class LanguageReport:
     numeric: dict[str, NumericScore]
     drivelm: DriveLMReport | None
     intervals: dict[str, list[float] | None]
+    against: dict[str, Paired]
 
     def summary(self) -> dict[str, object]:
         """All of it, for a JSON file; None where a score cannot be had."""
@@ -98,6 +103,7 @@ class LanguageReport:
             'numeric': {kind: asdict(score) for kind, score in self.numeric.items()},
             'drivelm': asdict(self.drivelm) if self.drivelm is not None else None,
             'intervals': self.intervals,
+            'against': {name: found.summary() for name, found in self.against.items()},
         }
 
 
@@ -152,6 +158,7 @@ def report(
     frames: Mapping[str, DriveLMFrame] | None = None,
     scenes: Sequence[str] = (),
     bootstrap: SceneBootstrap | None = None,
+    others: Sequence[str] = (),
 ) -> LanguageReport:
     """Score one answer for each pair.
 
@@ -163,6 +170,7 @@ def report(
         frames: DriveLM's keyframes by sample token; None for other sets.
         scenes: of each pair, where there is a bootstrap.
         bootstrap: over these scenes, for intervals; None: without.
+        others: somebody else's answers to the same pairs, to be compared with; none if empty.
 
     Raises:
         JavaError: the tokenizer needs Java, and there is none or it failed.
@@ -194,7 +202,35 @@ def report(
         numeric=score_numeric(numeric),
         drivelm=None if frames is None else _drivelm(pairs, given, tokens, frames),
         intervals=intervals,
+        against=_against(pairs, given, others, scenes, bootstrap) if others else {},
     )
+
+
+def _against(
+    pairs: Sequence[QAPair],
+    answers: Sequence[str],
+    others: Sequence[str],
+    scenes: Sequence[str],
+    bootstrap: SceneBootstrap | None,
+) -> dict[str, Paired]:
+    bootstrap = bootstrap or SceneBootstrap((), 0)
+    scores: list[dict[str, float]] = []
+    draws: list[dict[str, np.ndarray]] = []
+    for given in (answers, [other.strip() for other in others]):
+        exact = np.array([is_exact(answer, pair.answer) for pair, answer in zip(pairs, given, strict=True)])
+        right = {'exact_match': (range(len(pairs)), exact)}
+        for kind in dict.fromkeys(pair.kind for pair in pairs):
+            places = [place for place, pair in enumerate(pairs) if pair.kind == kind]
+            right[f'by_kind/{kind}/exact_match'] = places, exact[places]
+        for name, found in numeric_answers(pairs, given).items():
+            right |= {f'numeric/{name}/{share}': (found.places, values) for share, values in found.right.items()}
+        scores.append({name: float(values.mean()) for name, (_, values) in right.items()})
+        draws.append(
+            {}
+            if bootstrap.off
+            else {n: bootstrap.means([scenes[place] for place in own], values) for n, (own, values) in right.items()}
+        )
+    return paired(*scores, *draws, bootstrap)
 
 
 def is_exact(answer: str, reference: str) -> bool:

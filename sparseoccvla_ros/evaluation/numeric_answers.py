@@ -100,7 +100,8 @@ class NumericAnswers:
 
 
 def numeric_answers(pairs: Sequence[QAPair], answers: Sequence[str]) -> dict[str, NumericAnswers]:
-    """By type, for the types that occur among the pairs.
+    """By type, for the types that occur among the pairs, and by ``<type> of <kind>`` where several kinds of questions
+    ask for the same type: `where is ...` and `where will ... be in 3 s` both ask for a position.
 
     Args:
         pairs: with the reference answers.
@@ -108,12 +109,16 @@ def numeric_answers(pairs: Sequence[QAPair], answers: Sequence[str]) -> dict[str
     """
     types = [type_of(pair) for pair in pairs]
     found = {}
-    for kind in TYPES:
-        places = [place for place, own in enumerate(types) if own == kind]
-        if places:
-            values = [_error(kind, pairs[place].answer, answers[place]) for place in places]
+    for type_ in TYPES:
+        places = [place for place, own in enumerate(types) if own == type_]
+        kinds = dict.fromkeys(pairs[place].kind for place in places)
+        chosen = {type_: places} if places else {}
+        if len(kinds) > 1:
+            chosen |= {f'{type_} of {kind}': [p for p in places if pairs[p].kind == kind] for kind in kinds}
+        for name, own in chosen.items():
+            values = [_error(type_, pairs[place].answer, answers[place]) for place in own]
             errors, true = np.array(values, dtype=np.float64).T
-            found[kind] = NumericAnswers(places, _right(kind, errors, true), errors)
+            found[name] = NumericAnswers(own, _right(type_, errors, true), errors)
     return found
 
 

@@ -21,6 +21,7 @@ from sparseoccvla_ros.data.occ3d import CLASS_NAMES, FREE, GRID_SHAPE, RANGE_M, 
 from sparseoccvla_ros.evaluation.bootstrap import SceneBootstrap
 from sparseoccvla_ros.evaluation.constant_occupancy import ConstantMaps
 from sparseoccvla_ros.evaluation.occupancy_metrics import OccupancyScore
+from sparseoccvla_ros.evaluation.paired import Paired, paired
 from sparseoccvla_ros.evaluation.ray_iou import RayIoU, scene_ray_origins
 from sparseoccvla_ros.geometry import transform_from
 from sparseoccvla_ros.model.config import VLAConfig
@@ -77,10 +78,14 @@ class OccupancyScores:
 
     def intervals(self, bootstrap: SceneBootstrap) -> dict[str, list[float] | None]:
         """Intervals by name; empty where there are none."""
+        return bootstrap.intervals(self.resampled(bootstrap))
+
+    def resampled(self, bootstrap: SceneBootstrap) -> dict[str, np.ndarray]:
+        """All scores [R] in the resamples; empty without any."""
         if bootstrap.off:
             return {}
         parts = (part.resampled(bootstrap) for part in (self.camera, self.grid, self.rays))
-        return {name: ends for figures in parts for name, ends in bootstrap.intervals(figures).items()}
+        return {name: values for figures in parts for name, values in figures.items()}
 
 
 @dataclass
@@ -113,6 +118,14 @@ class OccupancyRun:
         if self.nominal_scenes == self.scenes:
             return 'nominal mount'
         return f'nominal mount in {self.nominal_scenes} of {self.scenes} scenes, {LIDAR} in the others'
+
+    def against_constants(self, bootstrap: SceneBootstrap) -> dict[str, dict[str, Paired]]:
+        """The model's scores beside those of each constant, by its name and the score's."""
+        own, draws = self.scores.result(), self.scores.resampled(bootstrap)
+        return {
+            name: paired(own, scores.result(), draws, scores.resampled(bootstrap), bootstrap)
+            for name, scores in self.constants.items()
+        }
 
     def summary(self) -> dict[str, object]:
         """Counts, failures and all scores, for a JSON file; fractions 0..1, nan as None."""

@@ -7,7 +7,7 @@ for scene understanding what a few numbers of the ego status explain.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -44,11 +44,14 @@ def _constant_turn(speed_mps: float, yaw_rate_radps: float) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class StatusSample:
-    """What the ego-status planner learns from: the motion, the route's command, and where the car then drove [6, 2]."""
+    """What the ego-status planner learns from: the motion, the route's command, and where the car then drove [6, 2];
+    ``valid`` bool [6] says which of these waypoints were recorded.
+    """
 
     state: EgoState
     command: Command
     path_ego_m: Array
+    valid: Array = field(default_factory=lambda: np.ones(STEPS, dtype=bool))
 
 
 class EgoStatusPlanner(nn.Module):
@@ -91,15 +94,18 @@ class EgoStatusPlanner(nn.Module):
 def train_ego_status_planner(samples: Sequence[StatusSample], seed: int = 0) -> EgoStatusPlanner:
     """Train on the CPU: seconds with one torch thread; steps this small only get slower with more on a busy machine.
 
-    The same samples and seed give the same planner.
+    It learns from all that the model's planner learns from: every recorded waypoint, and mirror images of half of the
+    samples. The same samples and seed give the same planner.
 
     Raises:
         ValueError: no samples.
     """
     if not samples:
         raise ValueError('the ego-status planner needs samples to learn from, found none')
-    inputs = _batch([(sample.state, sample.command) for sample in samples])
+    states, commands, turns_m = _batch([(sample.state, sample.command) for sample in samples])
     driven_m = torch.from_numpy(np.stack([sample.path_ego_m for sample in samples])).float()
+    valid = torch.from_numpy(np.stack([sample.valid for sample in samples])).float()
+    mirrored = torch.tensor([int(Command.LEFT), int(Command.RIGHT), int(Command.STRAIGHT)])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         planner = EgoStatusPlanner()
@@ -108,7 +114,16 @@ def train_ego_status_planner(samples: Sequence[StatusSample], seed: int = 0) -> 
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, TRAINING_STEPS)
     for _ in range(TRAINING_STEPS):
         chosen = torch.randperm(len(samples), generator=generator)[:BATCH]
-        loss = (planner(*(values[chosen] for values in inputs)) - driven_m[chosen]).abs().mean()
+        flip = torch.rand(len(chosen), generator=generator) < 0.5
+        side = torch.where(flip, -1.0, 1.0)[:, None]
+        across = torch.stack([torch.ones_like(side), side], dim=-1)  # of x and y, [B, 1, 2]
+        path_m = planner(
+            states[chosen] * torch.cat([torch.ones(len(chosen), 2), side], dim=1),
+            torch.where(flip, mirrored[commands[chosen]], commands[chosen]),
+            turns_m[chosen] * across,
+        )
+        missed_m = (path_m - driven_m[chosen] * across).abs().mean(dim=-1)
+        loss = (missed_m * valid[chosen]).sum() / valid[chosen].sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -23,6 +23,7 @@ from sparseoccvla_ros.data.keyframes import keyframe_view
 from sparseoccvla_ros.data.nuscenes import NuScenesError, NuScenesTables, Sample
 from sparseoccvla_ros.evaluation.bootstrap import SceneBootstrap
 from sparseoccvla_ros.evaluation.occupancy_run import Failure
+from sparseoccvla_ros.evaluation.paired import Paired, paired
 from sparseoccvla_ros.evaluation.planning_baselines import EgoStatusPlanner, constant_turn_rate, constant_velocity
 from sparseoccvla_ros.evaluation.planning_drivable import DrivableMaps
 from sparseoccvla_ros.evaluation.planning_metrics import PlanningScore, PlanningTruth
@@ -86,6 +87,20 @@ class PlanningRun:
         if bootstrap.off:
             return {}
         return {name: bootstrap.intervals(score.resampled(bootstrap)) for name, score in self.rows.items()}
+
+    def against_baselines(self, bootstrap: SceneBootstrap) -> dict[str, dict[str, dict[str, Paired]]]:
+        """The model's rows beside those of the planners that see nothing: by its row, theirs, and the score's name."""
+        draws = {} if bootstrap.off else {name: score.resampled(bootstrap) for name, score in self.rows.items()}
+        scores = {name: score.result() for name, score in self.rows.items()}
+        own = [name for name in self.rows if name in MODEL_ROWS]
+        return {
+            name: {
+                other: paired(scores[name], scores[other], draws.get(name, {}), draws.get(other, {}), bootstrap)
+                for other in self.rows
+                if other not in MODEL_ROWS
+            }
+            for name in own
+        }
 
     def summary(self) -> dict[str, object]:
         """Counts, failures and scores for a JSON file: metres and fractions 0..1, nan as None.

@@ -138,14 +138,18 @@ def future_objects(now: Moment, later: Sequence[Moment]) -> FutureObjects:
 def training_samples(tables: NuScenesTables) -> tuple[list[StatusSample], list[str]]:
     """What the ego-status planner learns from, and the keyframes' tokens: the training split of a world, nothing else.
 
+    As for the model's planner, a keyframe counts that has any recorded waypoint.
+
     Raises:
         NuScenesError: there is no ``splits.json`` with a training split (the world writes one), or broken rows.
     """
     samples, tokens = [], []
     for name in split_scenes(tables, 'train'):
         for future in scene_ego_futures(tables, name):
-            if future.state is not None and future.command is not None and future.waypoints_valid.all():
-                samples.append(StatusSample(future.state, future.command, future.waypoints_ego_m))
+            if future.state is not None and future.command is not None and future.waypoints_valid.any():
+                samples.append(
+                    StatusSample(future.state, future.command, future.waypoints_ego_m, future.waypoints_valid)
+                )
                 tokens.append(future.token)
     return samples, tokens
 

@@ -128,7 +128,8 @@ def keyframe_stream(recipe: Recipe, data: KeyframeDataset, queries: QueryCache |
             else PLACES[settings.questions](Path(settings.root))
         )
         tokens = {data.moments[i].token for i in usable}
-        for pair in load_questions(settings.questions, place, settings.split or 'train').pairs:
+        split = settings.split or ('all' if settings.questions == 'world' else 'train')
+        for pair in load_questions(settings.questions, place, split).pairs:
             if pair.sample_token in tokens:
                 questions[pair.sample_token].append((pair.question, pair.answer))
         if not questions:

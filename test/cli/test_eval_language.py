@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sparseoccvla_ros.cli.main import app
-from sparseoccvla_ros.data.qa.omnidrive import load_omnidrive
+from sparseoccvla_ros.data.qa.world import load_world
 from sparseoccvla_ros.evaluation import tokenization
 from sparseoccvla_ros.model.config import config_to_yaml, load_model_config
 from sparseoccvla_ros.world.files.tables import VERSION
@@ -22,7 +22,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def pairs(world):
-    return load_omnidrive(world / 'questions' / 'omnidrive', 'train').pairs
+    return load_world(world / 'questions' / 'pairs', 'train').pairs
 
 
 @pytest.fixture(scope='module')
@@ -37,8 +37,8 @@ def no_java(monkeypatch):
     monkeypatch.setattr(tokenization.shutil, 'which', lambda program: None)
 
 
-def call(world, *more):
-    fixed = ['eval', 'language', '--data', str(world), '--questions', 'world', '--split', 'train']
+def call(world, *more, questions='world'):
+    fixed = ['eval', 'language', '--data', str(world), '--questions', questions, '--split', 'train']
     return CliRunner().invoke(app, [*fixed, *map(str, more)], terminal_width=200)
 
 
@@ -65,7 +65,7 @@ def test_perfect_answers_of_a_file(world, pairs, no_java, tmp_path):
     assert 'protocol all, tokenizer simple' in result.stdout
     assert 'no METEOR: METEOR is a Java program' in result.stdout
     assert stored['intervals'] == {}
-    assert 'no intervals: they need at least 2 known scenes with scores, found 0' in result.stdout
+    assert 'no intervals: they need at least 2 known scenes with scores, found 1' in result.stdout
 
 
 def test_intervals_over_scenes(pairs, no_java, tmp_path):
@@ -73,7 +73,7 @@ def test_intervals_over_scenes(pairs, no_java, tmp_path):
     tokens = list(dict.fromkeys(pair.sample_token for pair in pairs))
     data, out = tmp_path / 'data', tmp_path / 'scores.json'
     for pair in pairs:
-        path = data / 'questions' / 'omnidrive' / 'conv' / 'train' / f'{pair.sample_token}.json'
+        path = data / 'conv' / 'train' / f'{pair.sample_token}.json'
         path.parent.mkdir(parents=True, exist_ok=True)
         own = [{'question': p.question, 'answer': p.answer} for p in pairs if p.sample_token == pair.sample_token]
         path.write_text(json.dumps(own))
@@ -82,7 +82,7 @@ def test_intervals_over_scenes(pairs, no_java, tmp_path):
     (data / VERSION / 'sample.json').write_text(json.dumps(rows))
     file = predictions(tmp_path, [pair for pair in pairs if pair.sample_token == tokens[0]])
     asking = ['--predictions', file, '--version', VERSION, '--bootstrap', 60, '--json', out, '--allow-failures']
-    result = call(data, *asking)
+    result = call(data, *asking, questions='omnidrive')
     assert result.exit_code == 0, result.output
     stored = json.loads(out.read_text())
     assert len(tokens) == stored['bootstrap']['scenes'] == 2
@@ -94,7 +94,7 @@ def test_intervals_over_scenes(pairs, no_java, tmp_path):
     shown = f'{100 * stored["scores"]["exact_match"]:.2f} [0.00, 100.00]'
     assert shown in next(line for line in result.stdout.splitlines() if 'all' in line and 'protocol' not in line)
     (data / VERSION / 'sample.json').write_text(json.dumps(rows[:1]))
-    result = call(data, *asking)
+    result = call(data, *asking, questions='omnidrive')
     assert result.exit_code == 2
     assert f'has no keyframe {tokens[1]}' in result.output
 
@@ -107,6 +107,24 @@ def test_missing_answers_count_as_wrong_and_fail_the_run(world, pairs, no_java, 
     assert stored['missing'] == len(pairs) - len(pairs) // 2
     assert stored['scores']['exact_match'] == pytest.approx(len(pairs) // 2 / len(pairs))
     assert call(world, '--predictions', file, '--allow-failures').exit_code == 0
+
+
+def test_answers_beside_somebody_elses(world, pairs, no_java, tmp_path):
+    """Here every second of the own answers is missing, and none of the others'."""
+    own, others = tmp_path / 'own', tmp_path / 'others'
+    for folder in (own, others):
+        folder.mkdir()
+    file, out = predictions(own, pairs[::2]), tmp_path / 'scores.json'
+    asking = ['--predictions', file, '--compare', predictions(others, pairs), '--json', out, '--allow-failures']
+    result = call(world, *asking)
+    assert result.exit_code == 0, result.output
+    against = json.loads(out.read_text())['against']
+    share = len(pairs[::2]) / len(pairs)
+    assert against['exact_match']['own'] == pytest.approx(share)
+    assert (against['exact_match']['other'], against['exact_match']['ratio']) == (1.0, pytest.approx(share))
+    assert {f'by_kind/{pair.kind}/exact_match' for pair in pairs} < against.keys()
+    assert any(name.startswith('numeric/position') for name in against)
+    assert f'exact_match: {100 * share:.2f} %, {100 * (share - 1.0):+.2f}, {share:.2f} times' in result.stdout
 
 
 def test_a_model_is_asked_and_its_answers_can_be_scored_again(world, no_java, model, tmp_path):
@@ -150,7 +168,7 @@ def test_drivelm(drivelm_dir, no_java, tmp_path):
         (['--predictions', 'a.json', '--questions', 'lingoqa'], "one of omnidrive, drivelm, world, got 'lingoqa'"),
         (['--predictions', 'a.json', '--scene', 'scene-0001'], '--scene and --scenes-file belong to --model'),
         (['--predictions', 'a.json', '--tokenizer', 'words'], 'tokenizer must be one of auto, ptb, simple, whitespace'),
-        (['--predictions', 'a.json', '--split', 'val'], 'expected at least one of the folders'),
+        (['--predictions', 'a.json', '--split', 'val'], 'no question is left to score'),
         (['--predictions', 'a.json', '--protocol', 'gpt'], "one of all, hermes, got 'gpt'"),
         (['--model', 'tiny', '--version', 'v0'], 'is not a folder'),
         (['--model', 'tiny', '--version', VERSION, '--scene', 'scene-9'], '1 scenes are not in v1.0-world'),

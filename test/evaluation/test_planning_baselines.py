@@ -69,6 +69,17 @@ def test_it_learns_what_command_and_acceleration_say_and_carries_it_to_others():
     assert mean_error_m(lambda s, _: constant_turn_rate(s), held_out) > 1.0
 
 
+def test_it_learns_from_recorded_waypoints_alone_and_from_mirror_images():
+    samples = []
+    for number, sample in enumerate(s for s in braking_and_turning(400) if s.command is not Command.RIGHT):
+        path_m, valid = sample.path_ego_m.copy(), np.arange(6) < (3 if number % 2 else 6)
+        path_m[~valid] = -50.0
+        samples.append(StatusSample(sample.state, sample.command, path_m, valid))
+    planner = train_ego_status_planner(samples)
+    held_out = [s for s in braking_and_turning(100, seed=1) if s.command is Command.RIGHT]
+    assert mean_error_m(planner.plan, held_out) < 0.1
+
+
 def test_same_seed_same_planner_and_the_callers_random_state_is_left_alone(monkeypatch):
     monkeypatch.setattr(planning_baselines, 'TRAINING_STEPS', 50)
     samples = braking_and_turning(planning_baselines.BATCH + 50)  # not all in each step

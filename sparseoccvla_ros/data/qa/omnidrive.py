@@ -33,13 +33,12 @@ ACTION_QUESTION = 'Please shortly describe your driving action.'
 DESCRIPTION_QUESTION = 'What can you tell about the current driving conditions from the images?'
 
 
-def load_omnidrive(root: Path, split: str, source: str = SOURCE) -> QuestionSet:
+def load_omnidrive(root: Path, split: str) -> QuestionSet:
     """Pairs of a split, keyframe by keyframe (sorted by token), each in the order of :data:`FOLDERS`.
 
     Args:
         root: holds the folders.
         split: 'train' or 'val'.
-        source: what the records say where they come from: the synthetic world writes the same files.
 
     Raises:
         QAError: no folder has this split, or a file is not of its form.
@@ -57,7 +56,7 @@ def load_omnidrive(root: Path, split: str, source: str = SOURCE) -> QuestionSet:
             if token in files[folder]:
                 path = files[folder][token]
                 for question, answer in _pairs(folder, read_json(path), str(path)):
-                    questions.add(QAPair(token, '', folder, question, answer, source))
+                    questions.add(QAPair(token, '', folder, question, answer, SOURCE))
     for folder in FOLDERS:
         if folder not in present:
             questions.skipped[f'folder {folder}/{split} is not there'] += 1

@@ -9,12 +9,13 @@ from pathlib import Path
 from sparseoccvla_ros.data.qa.drivelm import load_drivelm
 from sparseoccvla_ros.data.qa.omnidrive import load_omnidrive
 from sparseoccvla_ros.data.qa.pairs import QAError, QuestionSet, described, mapping_of, read_json, text_in
+from sparseoccvla_ros.data.qa.world import load_world
 
 #: Where a set lies in a data folder, unless another place is given. DriveLM's is the published file with answers.
 PLACES: dict[str, Callable[[Path], Path]] = {
     'omnidrive': lambda data: data,
     'drivelm': lambda data: data / 'v1_1_train_nus.json',
-    'world': lambda data: data / 'questions' / 'omnidrive',
+    'world': lambda data: data / 'questions' / 'pairs',
 }
 
 #: By (sample token, question), in the order of their source.
@@ -25,16 +26,18 @@ def load_questions(name: str, place: Path, split: str) -> QuestionSet:
     """A set by its name in :data:`PLACES`.
 
     Args:
-        name: 'omnidrive', 'drivelm' or 'world' (written by `sparseoccvla world`, in OmniDrive's form).
+        name: 'omnidrive', 'drivelm' or 'world' (written by `sparseoccvla world`).
         place: the folder, or DriveLM's file.
-        split: 'train' or 'val'; a DriveLM file is one split.
+        split: 'train' or 'val', of the world also 'all'; a DriveLM file is one split.
 
     Raises:
         QAError: unknown name, or the files are not of their form.
     """
     if name not in PLACES:
         raise QAError(f'questions must be one of {", ".join(PLACES)}, got {name!r}')
-    return load_drivelm(place) if name == 'drivelm' else load_omnidrive(place, split, name)
+    if name == 'drivelm':
+        return load_drivelm(place)
+    return load_world(place, split) if name == 'world' else load_omnidrive(place, split)
 
 
 def load_answers(path: Path) -> dict[tuple[str, str], list[str]]:

@@ -87,14 +87,15 @@ def world(tmp_path_factory):
     return root
 
 
-def test_both_forms_of_the_world_hold_the_same_questions(world):
+def test_all_forms_of_the_world_hold_the_same_questions(world):
     """They differ in what objects are called and in what OmniDrive's form asks by itself."""
-    omnidrive = load_questions('world', PLACES['world'](world), 'train')
+    own = load_questions('world', PLACES['world'](world), 'train')
+    assert {pair.source for pair in own.pairs} == {'world'}
+    omnidrive = load_questions('omnidrive', world / 'questions' / 'omnidrive', 'train')
     drivelm = load_drivelm(world / 'questions' / 'drivelm' / 'train.json')
-    assert {pair.source for pair in omnidrive.pairs} == {'world'}
-    assert Counter(pair.sample_token for pair in omnidrive.pairs) == Counter(
-        pair.sample_token for pair in drivelm.pairs
-    )
+    of_keyframe = Counter(pair.sample_token for pair in own.pairs)
+    for other in (omnidrive, drivelm):
+        assert Counter(pair.sample_token for pair in other.pairs) == of_keyframe
     assert len(omnidrive.pairs) > 10
     for frame in drivelm.frames.values():
         assert frame.scene_token in drivelm.scene_descriptions

@@ -19,8 +19,8 @@ def ask(
 ) -> None:
     """Ask the stack that runs in this shell's ROS domain (ROS_DOMAIN_ID).
 
-    The answer goes to standard output, everything else to standard error. Exit code 1: no stack, or no answer; 130:
-    cancelled.
+    The answer goes to standard output, everything else to standard error. Exit code 1: no stack, no answer, or the
+    stack ended meanwhile; 130: cancelled.
     """
     # imported here: `sparseoccvla --help` and the commands for training machines must work without ROS
     from sparseoccvla_ros.nodes.client import StackUnreachableError, ask_once, ask_streaming
@@ -46,6 +46,8 @@ def ask(
     if not answer.success:
         errors.print(f'no answer: {answer.message}', style='red')
         raise typer.Exit(FAILED)
+    if answer.message:
+        errors.print(f'note: {answer.message}')
     errors.print(
         f'scene {answer.scene_stamp_ns} ns, {answer.prompt_tokens} prompt tokens, {answer.generated_tokens} generated, '
         f'first token {answer.first_token_ms:.0f} ms, total {answer.total_ms:.0f} ms',

@@ -25,7 +25,7 @@ _WORDS = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight'
           'thirteen', 'fourteen', 'fifteen', 'sixteen', 'seventeen', 'eighteen', 'nineteen', 'twenty')  # fmt: skip
 _NUMBER = r'[+-]?\d+(?:\.\d+)?'
 _POSITION = re.compile(rf'\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*(?:,\s*{_NUMBER}\s*)?\)')
-_METRES = re.compile(rf'({_NUMBER})\s*(?:-\s*)?(?:m|met(?:re|er)s?)\b', re.IGNORECASE)
+_METRES = re.compile(rf'(?<![\w.])({_NUMBER})\s*(?:-\s*)?(?:m|met(?:re|er)s?)\b(?!\s*/)', re.IGNORECASE)
 _WITH_UNIT = re.compile(rf'{_NUMBER}\s*(?:-\s*)?(?:km/h|mph|m/s|m|met(?:re|er)s?|s|seconds?|%|degrees?)(?!\w)', re.I)
 _COUNT = re.compile(rf'(?<![\w.])(\d+|{"|".join(_WORDS)})(?![\w]|\.\d)', re.IGNORECASE)
 _NOTHING = re.compile(r'\b(?:no|none|nothing|not any|nobody)\b', re.IGNORECASE)

@@ -62,6 +62,7 @@ class ManagedNode(LifecycleNode):
             raise
         self.handover = handover
         self.active = False
+        self._forget_due = False
         self._counters: Counter[str] = Counter()
         self._counters_lock = threading.Lock()
         self.clock = handover.clock if handover is not None else InputClock()
@@ -79,7 +80,7 @@ class ManagedNode(LifecycleNode):
 
     @abstractmethod
     def forget(self) -> None:
-        """Clear the memories: data time jumped back. Called on any input's thread while the node is active."""
+        """Clear the memories: data time jumped back. On an input's thread, or at activation if it did so before."""
 
     @abstractmethod
     def release(self) -> None:
@@ -146,16 +147,18 @@ class ManagedNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Lifecycle: open the gates; what happened before does not count."""
+        """Lifecycle: open the gates; what happened before does not count, and a jump back has cleared the memories."""
         with self._counters_lock:
             self._counters.clear()
         self._heard_s.clear()
         self.active = True
+        if self._forget_due:
+            self._forget_jump()
         self.get_logger().info('active')
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Lifecycle: close the gates; memories are kept until clean-up."""
+        """Lifecycle: close the gates; memories are kept, unless the clock jumps back before the next activation."""
         self.active = False
         return super().on_deactivate(state)
 
@@ -187,20 +190,28 @@ class ManagedNode(LifecycleNode):
             text = f'{reason} (no. {times})'
             self.get_logger().warning(f'{text}: {detail}' if detail else text)
 
-    def diagnostic(self, concern: str, problem: str, values: dict[str, Any]) -> DiagnosticStatus:
-        """A DiagnosticStatus: WARN with ``problem`` if there is one, else OK."""
+    def diagnostic(
+        self, concern: str, problem: str, values: dict[str, Any], level: bytes = DiagnosticStatus.WARN
+    ) -> DiagnosticStatus:
+        """A DiagnosticStatus: ``level`` with ``problem`` if there is one, else OK."""
         return DiagnosticStatus(
             name=f'{self.get_fully_qualified_name().lstrip("/")}: {concern}',
             hardware_id='',
-            level=DiagnosticStatus.WARN if problem else DiagnosticStatus.OK,
+            level=level if problem else DiagnosticStatus.OK,
             message=problem or 'ok',
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
         )
 
     def _on_jump(self) -> None:
+        """On any input's thread; in a composed process also for a node that is inactive, or has nothing built yet."""
+        self._forget_due = True  # first, so that an activation that goes on at the same time sees it
         if self.active:
-            self.count('clock_jump_back')
-            self.forget()
+            self._forget_jump()
+
+    def _forget_jump(self) -> None:
+        self._forget_due = False
+        self.count('clock_jump_back')
+        self.forget()
 
     def _publish_diagnostics(self) -> None:
         state = 'active' if self.active else 'inactive'

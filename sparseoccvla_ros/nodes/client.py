@@ -25,19 +25,22 @@ from rclpy.task import Future
 from sparseoccvla_ros.action import StreamAnswer
 from sparseoccvla_ros.evaluation.replay_summary import AnswerRecord
 from sparseoccvla_ros.nodes.conversions.basic import stamp_ns_from, time_from
+from sparseoccvla_ros.nodes.qos import ACTION_SERVICES, FEEDBACK, REQUESTS
 from sparseoccvla_ros.srv import AskScene, DescribeModel
 
 #: How often a waiting main thread looks around: for signals, dead processes, errors of the executor's thread.
 LOOK_AROUND_S = 0.05
 NS_PER_S = 1_000_000_000
-#: The stack's own limit is its parameter answer_timeout_s, at most an hour.
+#: The stack's own limits are its parameters answer_timeout_s and stream_timeout_s, at most an hour.
 ANSWER_TIMEOUT_S = 3700.0
 CANCEL_TIMEOUT_S = 10.0
+#: A server that is out of sight this long is gone. Not sooner: what it sent last may still be on its way.
+GONE_S = 2.0
 CLIENT_NAME = 'sparseoccvla_ask'
 
 
 class StackUnreachableError(RuntimeError):
-    """A service of the stack is not there, or did not answer in time."""
+    """A service of the stack is not there, went away before its answer came, or did not answer in time."""
 
 
 class SpinningNode:
@@ -112,7 +115,7 @@ class StackClient:
     def __init__(self, session: SpinningNode) -> None:
         self._session = session
         node = session.node
-        self._ask = node.create_client(AskScene, 'ask')
+        self._ask = node.create_client(AskScene, 'ask', qos_profile=REQUESTS)
         self._describe = node.create_client(DescribeModel, 'describe')
 
     def wait_until_active(self, names: tuple[str, ...], timeout_s: float, check: Callable[[], None]) -> None:
@@ -147,7 +150,7 @@ class StackClient:
 
         Raises:
             StackUnreachableError: no such service within ``find_timeout_s``, or no response (the stack has a time
-                limit of its own and answers then).
+                limit of its own and answers then; it has ended if it does not).
         """
         response = self._call(self._ask, AskScene.Request(question=question, **fields), find_timeout_s, check)
         return answer_record(question, response)
@@ -171,9 +174,10 @@ class StackClient:
     def _call(self, client: Client, request: Any, find_timeout_s: float, check: Callable[[], None]) -> Any:
         if not self._session.wait_until(client.service_is_ready, find_timeout_s, check):
             raise StackUnreachableError(_nobody(f'service {client.srv_name}', find_timeout_s))
+        still_there = _still_there(f'service {client.srv_name}', client.service_is_ready, check)
         future = client.call_async(request)
         try:
-            return self._session.result_of(future, ANSWER_TIMEOUT_S, check)
+            return self._session.result_of(future, ANSWER_TIMEOUT_S, still_there)
         except TimeoutError as error:
             client.remove_pending_request(future)
             raise StackUnreachableError(f'service {client.srv_name}: {error}') from error
@@ -214,10 +218,20 @@ def ask_once(question: str, stamp_ns: int, conversation_id: str, find_timeout_s:
 def ask_streaming(
     question: str, stamp_ns: int, conversation_id: str, find_timeout_s: float, on_text: Callable[[str], None]
 ) -> AnswerRecord:
-    """As :func:`ask_once`, by the action; ``on_text`` gets the answer as it grows."""
+    """As :func:`ask_once`, by the action; ``on_text`` gets the answer as it grows, and all of it in the end."""
     goal = StreamAnswer.Goal(question=question, stamp=time_from(stamp_ns), conversation_id=conversation_id)
+    shown = ''
+
+    def show(text: str) -> None:
+        nonlocal shown
+        shown += text
+        on_text(text)
+
     with SpinningNode(CLIENT_NAME) as session:
-        return answer_record(question, stream_answer(session, goal, on_text, find_timeout_s))
+        answer = answer_record(question, stream_answer(session, goal, show, find_timeout_s))
+    # rclpy takes one piece per wake-up, so the result may overtake the last ones; none comes now that nothing spins
+    on_text(_not_shown(answer.answer, shown))
+    return answer
 
 
 def stream_answer(
@@ -225,13 +239,16 @@ def stream_answer(
 ) -> StreamAnswer.Result:
     """Ask by the action; ``on_text`` gets the text as it grows, on the executor's thread.
 
-    An interrupt (Ctrl-C, SystemExit) of the waiting thread cancels the goal, waits for the stack to confirm,
-    and goes on to the caller.
+    The result may come before the last pieces of text, which are then not waited for; its ``answer`` is whole.
+    An interrupt (Ctrl-C, SystemExit) of the waiting thread cancels the goal, once it is accepted, waits for the stack
+    to confirm, and goes on to the caller.
 
     Raises:
-        StackUnreachableError: no such action in this domain, the goal was rejected, or the stack fell silent.
+        StackUnreachableError: no such action in this domain, the goal was rejected, or the stack ended or fell silent.
     """
-    client = ActionClient(session.node, StreamAnswer, 'stream_answer')
+    client = ActionClient(
+        session.node, StreamAnswer, 'stream_answer', feedback_sub_qos_profile=FEEDBACK, **ACTION_SERVICES
+    )
     heard_s = time.monotonic()
 
     def on_feedback(message: Any) -> None:
@@ -247,18 +264,42 @@ def stream_answer(
     try:
         if not session.wait_until(client.server_is_ready, find_timeout_s):
             raise StackUnreachableError(_nobody('action stream_answer', find_timeout_s))
-        handle = session.result_of(client.send_goal_async(goal, feedback_callback=on_feedback), ANSWER_TIMEOUT_S)
-        if not handle.accepted:
-            raise StackUnreachableError('the stack rejected the question')
+        still_there = _still_there('action stream_answer', client.server_is_ready, check_silence)
+        sent = client.send_goal_async(goal, feedback_callback=on_feedback)
         try:
-            return session.result_of(handle.get_result_async(), float('inf'), check_silence).result
+            handle = session.result_of(sent, ANSWER_TIMEOUT_S, still_there)
+            if not handle.accepted:
+                raise StackUnreachableError('the stack rejected the question')
+            return session.result_of(handle.get_result_async(), float('inf'), still_there).result
         except (KeyboardInterrupt, SystemExit):
-            session.result_of(handle.cancel_goal_async(), CANCEL_TIMEOUT_S)
+            handle = session.result_of(sent, CANCEL_TIMEOUT_S, still_there)
+            if handle.accepted:
+                session.result_of(handle.cancel_goal_async(), CANCEL_TIMEOUT_S, still_there)
             raise
     except TimeoutError as error:
         raise StackUnreachableError(f'action stream_answer: {error}') from error
     finally:
         client.destroy()
+
+
+def _not_shown(answer: str, shown: str) -> str:
+    """What is still to be shown of an answer: all of it, on a new line, where a piece in its middle was lost."""
+    return answer.removeprefix(shown) if answer.startswith(shown) else f'\n{answer}'
+
+
+def _still_there(what: str, is_ready: Callable[[], bool], check: Callable[[], None]) -> Callable[[], None]:
+    """``check``, and StackUnreachableError once the server, which is there now, has been out of sight for GONE_S."""
+    seen_s = time.monotonic()
+
+    def look() -> None:
+        nonlocal seen_s
+        check()
+        if is_ready():
+            seen_s = time.monotonic()
+        elif time.monotonic() - seen_s > GONE_S:
+            raise StackUnreachableError(f'{what} is gone: the stack ended before its answer came')
+
+    return look
 
 
 def _nobody(what: str, timeout_s: float) -> str:

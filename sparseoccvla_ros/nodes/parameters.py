@@ -151,7 +151,12 @@ class ReasoningParameters(MotionParameters):
     max_turns: int = parameter(8, 'turns kept of each conversation', 1, 1000)
     default_max_tokens: int = parameter(64, 'answer length where the request says 0; tokens', 1, 4096)
     max_answer_tokens: int = parameter(512, 'longest answer that a request may ask for; tokens', 1, 8192)
-    answer_timeout_s: float = parameter(30.0, 'time limit of one answer (steady clock); seconds', 0.1, 3600.0)
+    answer_timeout_s: float = parameter(
+        30.0, 'time limit of one answer of the service (steady clock); seconds', 0.1, 3600.0
+    )
+    stream_timeout_s: float = parameter(
+        300.0, 'time limit of one answer of the action (steady clock); seconds', 0.1, 3600.0
+    )
     forecast_score_threshold: float = parameter(
         0.05, 'forecast points below this class probability are not published; untrained: 1/17', 0.0, 1.0
     )

@@ -29,3 +29,10 @@ RESULT = _keep_last(10, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
 
 #: Requests: the default depth of 10 silently loses some of a burst; every question gets an answer, if only "busy".
 REQUESTS = _keep_last(500, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+
+#: The three services of an action, at its server and at its client: a lost result is as bad as a lost goal.
+ACTION_SERVICES = {f'{service}_service_qos_profile': REQUESTS for service in ('goal', 'result', 'cancel')}
+
+#: Pieces of streamed answers: one per token, of all answers on one topic. A reader that stalls must not lose the middle
+#: of a text; this is room for four answers of 500 tokens.
+FEEDBACK = _keep_last(2000, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)

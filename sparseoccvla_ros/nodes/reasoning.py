@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,12 @@ from sparseoccvla_ros.msg import OccupancyForecast, OccupancyQueries, ReasoningT
 from sparseoccvla_ros.nodes.base import ManagedNode, publish_if_heard, run_nodes
 from sparseoccvla_ros.nodes.conversions.basic import header_from, time_from
 from sparseoccvla_ros.nodes.conversions.occupancy import forecast_message, scene_from, tokens_message
-from sparseoccvla_ros.nodes.conversions.questions import fill_answer, question_from
+from sparseoccvla_ros.nodes.conversions.questions import Reply, fill_answer, question_from
 from sparseoccvla_ros.nodes.ego_motion import EgoMotionInput
 from sparseoccvla_ros.nodes.handover import HandOver
 from sparseoccvla_ros.nodes.model_parts import build_part, weights_text
 from sparseoccvla_ros.nodes.parameters import ReasoningParameters
-from sparseoccvla_ros.nodes.qos import REQUESTS, RESULT
+from sparseoccvla_ros.nodes.qos import ACTION_SERVICES, FEEDBACK, REQUESTS, RESULT
 from sparseoccvla_ros.runtime.questions import Answer, PendingAnswer, Question, QuestionLimits
 from sparseoccvla_ros.runtime.reasoning import ReasoningEngine, SceneResult
 from sparseoccvla_ros.runtime.scene import SceneQueries
@@ -71,8 +72,9 @@ class ReasoningNode(ManagedNode):
             execute_callback=self._on_stream,
             goal_callback=self._on_goal,
             cancel_callback=self._on_cancel,
-            goal_service_qos_profile=REQUESTS,
+            feedback_pub_qos_profile=FEEDBACK,
             callback_group=waiting,
+            **ACTION_SERVICES,
         )
 
     def configure(self) -> None:
@@ -132,10 +134,13 @@ class ReasoningNode(ManagedNode):
         """Model, scenes, processing."""
         untrained = '' if self.parameters.weights else 'untrained'
         values = {'kept': len(self._engine.kept_scenes), **self._engine.counts, **self.counters}
+        stage_ms = {f'{name}_ms': f'{ms:.1f}' for name, ms in self._last_stage_ms.items()}
+        # a defect ended it; it does not come back by itself
+        stopped = 'the language thread has stopped: see the log, restart the node' if self._engine.stopped else ''
         return [
             self.diagnostic('model', untrained, {'device': self.parameters.device, 'name': self._config.name}),
             self.diagnostic('scenes', self.silence('scenes', 'occupancy_queries'), values),
-            self.diagnostic('processing', '', {f'{name}_ms': f'{ms:.1f}' for name, ms in self._last_stage_ms.items()}),
+            self.diagnostic('processing', stopped, stage_ms, DiagnosticStatus.ERROR),
         ]
 
     def _on_queries(self, message: OccupancyQueries) -> None:
@@ -172,8 +177,15 @@ class ReasoningNode(ManagedNode):
         publish_if_heard(self._forecast, lambda: forecast_message(result.stamp_ns, result.forecast, frame))
 
     async def _on_ask(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
-        answer = await self._answer(question_from(request))
-        return fill_answer(response, answer, self.clock.age_s(answer.scene_stamp_ns))
+        question = question_from(request)
+        return self._reply(response, question, await self._answer(question))
+
+    def _reply(self, reply: Reply, question: Question, answer: Answer) -> Reply:
+        """Fill a response or a result; an answer that used up its tokens, and may lack its end, is told as cut off."""
+        limit = question.max_tokens or self.parameters.default_max_tokens
+        if answer.success and answer.generated_tokens >= limit:
+            answer = replace(answer, message=f'cut off at max_tokens ({limit})')
+        return fill_answer(reply, answer, self.clock.age_s(answer.scene_stamp_ns))
 
     def _answer(self, question: Question, goal: ServerGoalHandle | None = None) -> Future:
         """A future of the answer that wakes the executor; with a goal its text is streamed as feedback."""
@@ -217,8 +229,9 @@ class ReasoningNode(ManagedNode):
         return CancelResponse.ACCEPT
 
     async def _on_stream(self, goal: ServerGoalHandle) -> StreamAnswer.Result:
+        question = replace(question_from(goal.request), time_limit_s=self.parameters.stream_timeout_s)
         try:
-            answer = await self._answer(question_from(goal.request), goal)
+            answer = await self._answer(question, goal)
         finally:
             self._streams.pop(bytes(goal.goal_id.uuid), None)
         if goal.is_cancel_requested:
@@ -227,7 +240,7 @@ class ReasoningNode(ManagedNode):
             goal.succeed()
         else:
             goal.abort()
-        return fill_answer(StreamAnswer.Result(), answer, self.clock.age_s(answer.scene_stamp_ns))
+        return self._reply(StreamAnswer.Result(), question, answer)
 
     def _on_describe(self, request: DescribeModel.Request, response: DescribeModel.Response) -> DescribeModel.Response:
         libraries = ', '.join(f'{name} {metadata.version(name)}' for name in LIBRARIES)

@@ -17,7 +17,7 @@ from sparseoccvla_ros.runtime.questions import Answer, PendingAnswer, Question, 
 
 @dataclass(frozen=True)
 class AnswerContext:
-    """What all answers of an engine share. ``clock`` gives steady seconds."""
+    """What all answers of an engine share. ``adapter`` counts adapter switches, ``clock`` gives steady seconds."""
 
     model: SceneLanguage
     batch: AnswerBatch
@@ -25,6 +25,7 @@ class AnswerContext:
     allowed: AllowedTokens
     context_length: int
     conversations: Conversations
+    adapter: Callable[[], int]
     clock: Callable[[], float]
 
 
@@ -64,6 +65,8 @@ class AnswerJob:
     def begin(self) -> bool:
         """Give the first token; True when the answer is complete and handed over."""
         try:
+            if self._prefix.adapter != self._context.adapter():
+                raise QuestionRefused('busy: the adapter was switched while the question came in')
             question = self._read_conversation()
         except QuestionRefused as refused:  # told to the one who asked; no error of the engine
             self.fail(str(refused))
@@ -84,7 +87,7 @@ class AnswerJob:
         token = self._sampler.pick(self._context.allowed.mask(scores, first=not self._tokens))
         if not self._tokens:
             self._first_token_ms = self._elapsed_ms()
-        if token == self._context.allowed.end_token:
+        if token in self._context.allowed.end_tokens:
             return self._complete()
         self._tokens.append(token)
         self._tell(self._stream.add(token))

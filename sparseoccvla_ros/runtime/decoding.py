@@ -3,39 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from sparseoccvla_ros.model.language import SceneLanguage
 from sparseoccvla_ros.runtime.finite import NonFiniteOutput
 
 INCOMPLETE = '\N{REPLACEMENT CHARACTER}'
 
 
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Tokens that are no text."""
+    added = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return added | set(tokenizer.all_special_ids)
+
+
+def turn_end(model: SceneLanguage) -> int | None:
+    """The special token that the chat template puts behind an answer (ChatML's <|im_end|>); None if it puts none."""
+    backwards = (reversed(model.question_tokens([('?', answer)])) for answer in ('a', '7'))
+    # what does not depend on the answer, from the end on, is behind it
+    behind = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(*backwards, strict=False))]
+    special = special_tokens(model.tokenizer)
+    return next((token for token in reversed(behind) if token in special), None)
+
+
 class AllowedTokens:
-    """Which tokens an answer may hold: text, and the end token anywhere but first.
+    """Which tokens an answer may hold: text, and an end token anywhere but first.
 
     Args:
-        tokenizer: of the language model.
+        tokenizer: of the language model. Its end token ends an answer.
         vocabulary: width of the model's scores; it may exceed the tokenizer's (padding), never fall short.
+        turn_end: ends an answer too, see :func:`turn_end`.
 
     Raises:
         ValueError: the tokenizer has no end token, or has tokens that the model has no scores for.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary: int, turn_end: int | None = None) -> None:
         if tokenizer.eos_token_id is None:
             raise ValueError('the tokenizer has no end token')
         if len(tokenizer) > vocabulary:
             raise ValueError(f'the tokenizer has {len(tokenizer)} tokens, the language model scores {vocabulary}')
-        self.end_token: int = tokenizer.eos_token_id
-        special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-        special |= set(tokenizer.all_special_ids)
+        self.end_tokens = frozenset({tokenizer.eos_token_id, turn_end} - {None})
         self._forbidden = torch.zeros(vocabulary, dtype=torch.bool)
         self._forbidden[len(tokenizer) :] = True
-        self._forbidden[sorted(special)] = True
+        self._forbidden[sorted(special_tokens(tokenizer))] = True
         self._forbidden_first = self._forbidden.clone()
-        self._forbidden[self.end_token] = False
+        self._forbidden[sorted(self.end_tokens)] = False
 
     def mask(self, logits: torch.Tensor, *, first: bool) -> torch.Tensor:
         """Scores [vocab] as float32 on the CPU, minus infinity where a token may not come.

@@ -13,12 +13,14 @@ from sparseoccvla_ros.model.language import KeyValues
 class ScenePrefix:
     """System text, occupancy tokens and global tokens of one scene as keys and values; ``length`` tokens.
 
-    The key-values are never changed: whoever appends to them gets new ones.
+    The key-values are never changed: whoever appends to them gets new ones. ``adapter`` counts the engine's switches of
+    the adapter up to the one they were made with; with another one they cannot be read on.
     """
 
     stamp_ns: int
     key_values: KeyValues
     length: int
+    adapter: int
 
 
 class PrefixCache:

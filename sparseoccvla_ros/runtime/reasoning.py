@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,12 +12,13 @@ from pathlib import Path
 
 import torch
 
+from sparseoccvla_ros.model.adapters import activate, active_adapter, adapter_version
 from sparseoccvla_ros.model.answer_batch import AnswerBatch
 from sparseoccvla_ros.model.config import VLAConfig
 from sparseoccvla_ros.model.language import SceneLanguage
 from sparseoccvla_ros.runtime.answering import AnswerContext, AnswerJob, decode_together
 from sparseoccvla_ros.runtime.conversation import Conversations
-from sparseoccvla_ros.runtime.decoding import AllowedTokens
+from sparseoccvla_ros.runtime.decoding import AllowedTokens, turn_end
 from sparseoccvla_ros.runtime.finite import require_finite
 from sparseoccvla_ros.runtime.occupancy import scene_points
 from sparseoccvla_ros.runtime.prefix import PrefixCache, ScenePrefix
@@ -86,17 +88,19 @@ class ReasoningEngine:
         self._clock = clock
         self._planning_tokens = model.planning_tokens()
         self._newest: SceneQueries | None = None  # of the worker thread
-        self._switching = False
-        self._adapter = ''
+        self._switching = threading.Lock()  # held from the acceptance of a switch until its end is told
+        self._adapter: tuple[str, tuple] = ('', ())  # name, and version of the files that were read
+        self._switches = 0  # of the worker thread
         self._scenes = PrefixCache(self.limits.kept_scenes)
         self._conversations = Conversations(self.limits.max_conversations, self.limits.max_turns)
         self._answers = AnswerContext(
             model=model,
             batch=AnswerBatch(model),
             device=device,
-            allowed=AllowedTokens(model.tokenizer, config.language.vocabulary),
+            allowed=AllowedTokens(model.tokenizer, config.language.vocabulary, turn_end(model)),
             context_length=self.context_length,
             conversations=self._conversations,
+            adapter=lambda: self._switches,
             clock=clock,
         )
         self._scheduler = Scheduler(
@@ -123,25 +127,33 @@ class ReasoningEngine:
         return self._scheduler.counts
 
     @property
+    def stopped(self) -> bool:
+        """Whether nothing is accepted any more: closed, or a defect has ended the thread."""
+        return self._scheduler.stopped
+
+    @property
     def adapter(self) -> str:
         """Name of the active LoRA adapter, '' for none."""
-        return self._adapter
+        return self._adapter[0]
 
     def set_adapter(self, name: str, folder: Path | None, on_done: Callable[[str], None]) -> None:
         """Switch the language model to a LoRA adapter, or back to none, once every earlier question is answered.
 
-        Questions that come meanwhile are refused as busy. Scenes read with the old adapter are forgotten, except the
-        newest, which is read again.
+        Questions and further switches that come meanwhile are refused as busy. Scenes read with the old adapter are
+        forgotten, except the newest, which is read again. Where the adapter is the active one already, and its files
+        are still those that were read, nothing is done.
 
         Args:
             name: what :attr:`adapter` will say; '' with ``folder`` None switches adapters off.
             folder: peft's form, see :meth:`SceneLanguage.switch_adapter`.
             on_done: gets '' or why nothing has changed, on the engine's thread or at once.
         """
-        self._switching = True  # before the job can end; a refused one leaves it to the switch that waits
-        refusal = self._scheduler.submit_idle(_AdapterJob(self, name, folder, on_done))
-        if refusal:
-            on_done('busy: another switch waits' if refusal == 'busy' else 'the reasoning engine is stopped')
+        if not self._switching.acquire(blocking=False):
+            on_done('busy: another switch waits')
+            return
+        job = _AdapterJob(self, name, folder, on_done)
+        if self._scheduler.submit_idle(job):  # never 'busy': the lock lets one switch in at a time
+            job.fail('the reasoning engine is stopped')
 
     def submit_scene(self, queries: SceneQueries, callback: SceneCallback) -> None:
         """Read a scene as soon as the thread is free. A scene that still waits is replaced by this one and told so."""
@@ -169,7 +181,7 @@ class ReasoningEngine:
         try:
             if self._scheduler.stopped:
                 raise QuestionRefused('the reasoning engine is stopped')
-            if self._switching:
+            if self._switching.locked():
                 raise QuestionRefused('busy: the adapter is being switched')
             question = checked(question, self.limits)
             job = AnswerJob(self._answers, question, self._scene_of(question), pending, arrival_s)
@@ -240,18 +252,30 @@ class ReasoningEngine:
         prompt = self._model.scene_prompt(*self._batch_of_one(queries))
         hidden, key_values = self._model.read_scene(prompt)
         require_finite('language model', hidden)
-        return ScenePrefix(queries.stamp_ns, key_values, prompt.length), prompt.at_queries(hidden)
+        prefix = ScenePrefix(queries.stamp_ns, key_values, prompt.length, self._switches)
+        return prefix, prompt.at_queries(hidden)
 
     def _switch(self, name: str, folder: Path | None) -> None:
-        """On the worker thread, with no answer running."""
+        """On the worker thread, with no answer running. An error leaves everything as it was."""
+        adapter = (name, adapter_version(folder))
+        if adapter == self._adapter:
+            return
         epoch = self._scenes.epoch
-        newest = self._scenes.get(0)
+        newest = self._newest if self._scenes.stamps else None
+        before = active_adapter(self._model.llm)
         self._model.switch_adapter(name, folder)
-        self._adapter = name
-        self._scenes.forget()
-        if newest is not None and self._newest is not None:
+        self._switches += 1
+        try:
             with torch.inference_mode():
-                self._scenes.put(self._prefill(self._newest)[0], epoch)
+                prefix = None if newest is None else self._prefill(newest)[0]
+        except BaseException:
+            activate(self._model.llm, before)
+            self._switches -= 1
+            raise
+        self._adapter = adapter
+        self._scenes.forget()
+        if prefix is not None:
+            self._scenes.put(prefix, epoch)
 
     def _forecast(self, hidden: torch.Tensor, features: torch.Tensor, positions_m: torch.Tensor) -> Forecast:
         horizons = self._model.forecast(hidden, features, positions_m)
@@ -286,20 +310,26 @@ class _SceneJob:
             self._callback(result)
 
 
-@dataclass(frozen=True)
 class _AdapterJob:
-    """Waits until the language model is idle."""
+    """Waits until the language model is idle. Its end, told once, lets questions and the next switch in again."""
 
-    engine: ReasoningEngine
-    name: str
-    folder: Path | None
-    on_done: Callable[[str], None]
+    def __init__(self, engine: ReasoningEngine, name: str, folder: Path | None, on_done: Callable[[str], None]) -> None:
+        self._engine = engine
+        self._name = name
+        self._folder = folder
+        self._on_done = on_done
+        self._told = False
 
     def run(self) -> None:
-        self.engine._switch(self.name, self.folder)
-        self.engine._switching = False
-        self.on_done('')
+        self._engine._switch(self._name, self._folder)
+        self._tell('')
 
     def fail(self, reason: str) -> None:
-        self.engine._switching = False
-        self.on_done(reason)
+        self._tell(reason)
+
+    def _tell(self, refusal: str) -> None:
+        # Once: an error that on_done itself raised must not call it again, nor let in a second switch.
+        if not self._told:
+            self._told = True
+            self._engine._switching.release()
+            self._on_done(refusal)

@@ -44,6 +44,8 @@ def test_counts(text, value):
         ('The red car is 8.2 m away.', 8.2),
         ('It is about 10 meters ahead of 2 cones.', 10.0),
         ('a 12-metre gap', 12.0),
+        ('It drives at 8 m/s, 12 m away.', 12.0),
+        ('3-5 m', 5.0),
         ('7.5', 7.5),
         ('Approximately 7.5.', 7.5),
         ('2 or 3', None),

@@ -7,10 +7,23 @@ import pytest
 from action_msgs.msg import GoalStatus
 from asker import TIMEOUT_S, Asker, asker_of
 from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import TransitionCallbackReturn
+from rig import seconds
 
 from sparseoccvla_ros.action import StreamAnswer
 from sparseoccvla_ros.nodes.conversions.basic import stamp_ns_from, time_from
+from sparseoccvla_ros.nodes.reasoning import ReasoningNode
+
+
+class Fatal:
+    """A job with a defect that no job may have: it ends the language thread."""
+
+    def run(self):
+        raise MemoryError
+
+    def fail(self, reason):
+        pass
 
 
 @pytest.fixture
@@ -122,6 +135,47 @@ def test_a_conversation_is_kept_by_its_id(asked):
     third = asked.ask('And before?', max_tokens=6, conversation_id='a', stamp=past)
     assert third.scene_stamp == past
     assert third.prompt_tokens > second.prompt_tokens
+
+
+def test_an_answer_that_uses_up_its_tokens_says_so_and_is_a_turn(asked):
+    cut = asked.ask('How many cars?', max_tokens=3, conversation_id='a')
+    assert (cut.success, cut.generated_tokens, cut.message) == (True, 3, 'cut off at max_tokens (3)')
+    first_turn = asked.ask('And trucks?', max_tokens=3).prompt_tokens
+    assert asked.ask('And trucks?', max_tokens=3, conversation_id='a').prompt_tokens > first_turn
+
+
+def test_a_clock_that_jumped_back_while_the_node_was_inactive_has_cleared_its_memories_when_it_is_active(start_stack):
+    stack = start_stack()
+    asked = asker_of(stack)
+    node, newest = stack.nodes['reasoning'], asked.rig.trajectories[-1].input_stamp
+    assert asked.ask('How many cars?', max_tokens=3, conversation_id='a').success
+    assert node.trigger_deactivate() == node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    assert len(node._engine.kept_scenes) == 2  # a pause alone forgets nothing
+    assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    stack.handover.clock.observe('odometry', stamp_ns_from(newest) - seconds(60.0))
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    assert node.counters['clock_jump_back'] == 1
+    assert 'no scene' in asked.ask('How many cars?', stamp=newest).message
+    stack.rig.run_cycle(2)
+    alone = asked.ask('And trucks?', max_tokens=3)
+    assert asked.ask('And trucks?', max_tokens=3, conversation_id='a').prompt_tokens == alone.prompt_tokens
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
+def test_a_language_thread_that_has_ended_is_an_error_in_the_diagnostics():
+    node = ReasoningNode()
+    try:
+        assert node.start()
+        processing = node.status()[-1]
+        assert (processing.name, processing.level) == ('reasoning: processing', DiagnosticStatus.OK)
+        node._engine._scheduler.submit_idle(Fatal())
+        node._engine._scheduler._thread.join(TIMEOUT_S)
+        processing = node.status()[-1]
+        assert processing.level == DiagnosticStatus.ERROR
+        assert 'language thread has stopped' in processing.message
+    finally:
+        node.release()
+        node.destroy_node()
 
 
 def test_of_50_conversations_the_latest_are_kept(start_stack):

@@ -11,6 +11,7 @@ import pytest
 from action_msgs.msg import GoalStatus
 from asker import TIMEOUT_S, asker_of
 
+from sparseoccvla_ros.action import StreamAnswer
 from sparseoccvla_ros.runtime.questions import PendingAnswer
 
 
@@ -86,6 +87,31 @@ def test_a_cancel_stops_the_stream_within_one_token(stack, asked, monkeypatch, a
     assert nothing_left(stack)
     # the turn was not finished, so it is none
     assert asked.ask('And the cyclist?', max_tokens=4, conversation_id='talk').prompt_tokens == first_turn
+
+
+def test_a_stream_has_a_time_limit_of_its_own(start_stack):
+    asked = asker_of(start_stack(reasoning={'answer_timeout_s': 0.1, 'stream_timeout_s': 0.5}))
+    wrapped = asked.result(asked.stream('Describe the scene.', max_tokens=500).get_result_async())
+    assert wrapped.status == GoalStatus.STATUS_ABORTED
+    assert wrapped.result.message == f'time limit of 0.5 s reached after {wrapped.result.generated_tokens} tokens'
+
+
+def test_a_burst_of_streams_gets_every_result(stack, asked):
+    """More at once than rclpy's default depth of 10: requests that wait for a busy executor are not lost."""
+    count = 60
+    goal = StreamAnswer.Goal(question='What is ahead?', max_tokens=2)
+
+    def at_once(calls):
+        busy = stack.nodes['planner'].create_steady_timer(0.01, lambda: (busy.cancel(), time.sleep(1.0)))
+        time.sleep(0.1)
+        results = [asked.result(future) for future in [call() for call in calls]]
+        stack.nodes['planner'].destroy_timer(busy)
+        return results
+
+    handles = at_once([lambda: asked.action_client.send_goal_async(goal)] * count)
+    wrapped = at_once([handle.get_result_async for handle in handles])
+    assert {answer.status for answer in wrapped} == {GoalStatus.STATUS_SUCCEEDED, GoalStatus.STATUS_ABORTED}
+    assert len(at_once([handle.cancel_goal_async for handle in handles])) == count
 
 
 def test_a_refused_stream_is_aborted_with_the_reason(stack, asked):

@@ -107,8 +107,13 @@ def test_over_a_set_of_prompts(asked, text):
 
 
 def test_of_past_scenes_in_any_order(asked):
-    answers = {asked.check(PROMPTS[0], asked.scenes[place]) for place in (0, 2, 1, 0)}
-    assert len(answers) == 3
+    scores = []
+    for place in (0, 2, 1, 0):
+        asked.check(PROMPTS[0], asked.scenes[place])
+        scores.append(asked.picked_from[0])
+    # a model that has learnt nothing may give two scenes one answer; its scores tell them apart
+    assert min((scores[0] - scores[1]).abs().max(), (scores[1] - scores[2]).abs().max()) > 1e-2
+    torch.testing.assert_close(scores[3], scores[0], rtol=0, atol=1e-4)
 
 
 def test_in_the_turns_of_a_conversation_about_several_scenes(asked):

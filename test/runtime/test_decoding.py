@@ -1,11 +1,15 @@
 """Which tokens come, and that streamed text never ends inside a character."""
 
+import copy
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from sparseoccvla_ros.runtime.decoding import AllowedTokens, TextStream, TokenSampler, visible
+from sparseoccvla_ros.model.chat import ChatFormat
+from sparseoccvla_ros.runtime.decoding import AllowedTokens, TextStream, TokenSampler, turn_end, visible
 from sparseoccvla_ros.runtime.finite import NonFiniteOutput
 
 TEXTS = [
@@ -93,7 +97,28 @@ def test_special_tokens_never_come_and_the_end_not_first(language, config):
     special = set(language.tokenizer.all_special_ids)
     assert len(special) >= 3
     assert set((~first).nonzero().flatten().tolist()) == special
-    assert set((~later).nonzero().flatten().tolist()) == special - {allowed.end_token}
+    assert set((~later).nonzero().flatten().tolist()) == special - allowed.end_tokens
+
+
+@pytest.mark.parametrize(('end', 'token'), [('<|im_end|>\n', '<|im_end|>'), ('</s>', '</s>'), ('\n', None)])
+def test_the_chat_template_tells_what_ends_an_answer(language, end, token):
+    """ChatML ends a turn with a token that is not the tokenizer's end token; some forms have none at all."""
+    tokenizer = copy.deepcopy(language.tokenizer)
+    tokenizer.add_special_tokens({'additional_special_tokens': ['<|im_end|>', '<|user|>', '<|assistant|>']})
+    template = '{% for m in messages %}<|user|>{{ m.role }}\n{{ m.content }}' + end + '{% endfor %}{% if '
+    template += 'add_generation_prompt %}<|user|>assistant\n{% endif %}'
+    chat = ChatFormat(tokenizer, template, 'You drive.')
+    model = SimpleNamespace(tokenizer=tokenizer, question_tokens=chat.question_tokens)
+    expected = None if token is None else tokenizer.convert_tokens_to_ids(token)
+    assert turn_end(model) == expected
+    allowed = AllowedTokens(tokenizer, len(tokenizer), turn_end(model))
+    assert allowed.end_tokens == {tokenizer.eos_token_id, expected} - {None}
+    later = allowed.mask(torch.zeros(len(tokenizer)), first=False).isfinite()
+    assert all(later[end_token] for end_token in allowed.end_tokens)
+
+
+def test_the_own_model_ends_a_turn_with_its_end_token(language):
+    assert turn_end(language) == language.tokenizer.eos_token_id
 
 
 def test_padding_of_the_vocabulary_never_comes(language, config):

@@ -131,7 +131,7 @@ def greedy(language, config, queries, question_tokens, count):
     while len(tokens) < count:
         hidden = full_prompt_hidden(language, queries, question_tokens + tokens)
         token = int(allowed.mask(language.logits(hidden[-1]), first=not tokens).argmax())
-        if token == allowed.end_token:
+        if token in allowed.end_tokens:
             break
         tokens.append(token)
     return tokens
@@ -231,38 +231,142 @@ def test_a_scene_waits_for_one_round_at_most_with_answers_running(engine, model,
     assert model.runs[0] == (engine.prefix_tokens, 0)  # nothing between the step at work and the scene
 
 
-def test_an_adapter_that_is_taken_off_leaves_the_old_answers(config, cpu, tmp_path):
-    """Greedy and sampled answers, about the newest scene."""
+def save_adapter(folder, config, seed=0):
+    """One that is heard."""
     adapted = get_peft_model(
         new_llm(config.language), LoraConfig(r=4, target_modules=['q_proj', 'down_proj'], task_type='CAUSAL_LM')
     )
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if 'lora_' in name:
                 parameter.normal_(0.0, 0.5)
-    adapted.save_pretrained(tmp_path)
+    adapted.save_pretrained(folder)
+
+
+def switch(engine, name, folder):
+    """'' or why nothing has changed."""
+    done, told = threading.Event(), []
+    engine.set_adapter(name, folder, lambda refusal: (told.append(refusal), done.set()))
+    assert done.wait(WAIT_S)
+    return told[0]
+
+
+@pytest.fixture
+def own_model(config):
+    """One whose adapters may be switched."""
+    return WatchedModel(build_language(config, weights=None))
+
+
+@pytest.fixture
+def own_engine(own_model, config, cpu):
+    engine = ReasoningEngine(own_model, config, cpu, QuestionLimits(default_max_tokens=8, time_limit_s=WAIT_S))
+    yield engine
+    own_model.during = lambda new_tokens: None
+    engine.close()
+
+
+def test_an_adapter_that_is_taken_off_leaves_the_old_answers(config, cpu, tmp_path):
+    """Greedy and sampled answers, about the newest scene."""
+    save_adapter(tmp_path, config)
     engine = ReasoningEngine(build_language(config, weights=None), config, cpu)
 
     def answers():
-        asked = [engine.ask(Question('What is ahead?', max_tokens=8, temperature=t, seed=3)) for t in (0.0, 1.0)]
+        asked = [engine.ask(Question('What is ahead?', max_tokens=8, temperature=t, seed=3)) for t in (0.0, 0.1)]
         return [pending.wait(WAIT_S).answer for pending in asked]
-
-    def switch(name, folder):
-        done, told = threading.Event(), []
-        engine.set_adapter(name, folder, lambda refusal: (told.append(refusal), done.set()))
-        assert done.wait(WAIT_S)
-        assert told == ['']
 
     try:
         read(engine, scene(S1, config))
         plain = answers()
-        switch('night', tmp_path)
+        assert switch(engine, 'night', tmp_path) == ''
         assert all(one != other for one, other in zip(answers(), plain, strict=True))
-        switch('', None)
+        assert switch(engine, '', None) == ''
         assert answers() == plain
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize('before', ['', 'rain'])
+def test_a_switch_that_fails_at_the_newest_scene_changes_nothing(own_engine, own_model, config, tmp_path, before):
+    for seed, name in enumerate(('night', 'rain')):
+        save_adapter(tmp_path / name, config, seed)
+    read(own_engine, scene(S1, config))
+    if before:
+        assert switch(own_engine, before, tmp_path / before) == ''
+    read(own_engine, scene(S2, config))
+    expected = [ask(own_engine, stamp_ns=stamp_ns).answer for stamp_ns in (S1, S2)]
+
+    def no_memory(new_tokens):
+        raise RuntimeError('no memory')
+
+    own_model.during = no_memory
+    assert switch(own_engine, 'night', tmp_path / 'night') == 'RuntimeError: no memory'
+    own_model.during = lambda new_tokens: None
+    assert (own_engine.adapter, own_engine.kept_scenes) == (before, (S1, S2))
+    assert [ask(own_engine, stamp_ns=stamp_ns).answer for stamp_ns in (S1, S2)] == expected
+    read(own_engine, scene(S3, config, seed=S2))
+    assert ask(own_engine).answer == expected[1]
+    assert switch(own_engine, 'night', tmp_path / 'night') == ''
+    assert (own_engine.adapter, own_engine.kept_scenes) == ('night', (S3,))
+
+
+def test_the_active_adapter_again_does_nothing_unless_its_files_were_replaced(own_engine, config, tmp_path):
+    save_adapter(tmp_path, config, seed=0)
+    for stamp_ns in (S1, S2):
+        read(own_engine, scene(stamp_ns, config))
+    assert switch(own_engine, '', None) == ''
+    assert own_engine.kept_scenes == (S1, S2)
+    assert switch(own_engine, 'night', tmp_path) == ''
+    read(own_engine, scene(S3, config))
+    assert switch(own_engine, 'night', tmp_path) == ''
+    assert own_engine.kept_scenes == (S2, S3)
+    old = ask(own_engine).answer
+    save_adapter(tmp_path, config, seed=1)
+    assert switch(own_engine, 'night', tmp_path) == ''
+    assert own_engine.kept_scenes == (S3,)
+    assert ask(own_engine).answer != old
+    (tmp_path / 'adapter_model.safetensors').unlink()
+    assert 'No such file' in switch(own_engine, 'night', tmp_path)
+    assert (own_engine.adapter, own_engine.kept_scenes) == ('night', (S3,))
+    assert ask(own_engine).success
+
+
+def test_a_second_switch_while_one_runs_is_refused_and_questions_wait_for_the_first(
+    own_engine, own_model, config, tmp_path
+):
+    save_adapter(tmp_path, config)
+    read(own_engine, scene(S1, config))
+    hold, done, told = Hold(), threading.Event(), []
+
+    def rude(refusal):
+        told.append(refusal)
+        done.set()
+        raise RuntimeError('publisher is gone')
+
+    own_model.during = hold
+    own_engine.set_adapter('night', tmp_path, rude)
+    hold.wait()
+    assert switch(own_engine, '', None) == 'busy: another switch waits'
+    assert own_engine.ask(Question('?')).wait(0).message == 'busy: the adapter is being switched'
+    own_model.during = lambda new_tokens: None
+    hold.released.set()
+    assert done.wait(WAIT_S)
+    assert switch(own_engine, '', None) == ''
+    assert told == ['']
+    assert ask(own_engine).success
+
+
+def test_a_scene_read_with_another_adapter_is_never_asked(own_engine, config, tmp_path, monkeypatch):
+    """As when a switch comes between the choice of a question's scene and its place in the queue."""
+    save_adapter(tmp_path, config)
+    read(own_engine, scene(S1, config))
+    with monkeypatch.context() as patched:
+        old = own_engine._scenes.get(0)
+        patched.setattr(own_engine, '_scene_of', lambda question: old)
+        assert ask(own_engine).success
+        assert switch(own_engine, 'night', tmp_path) == ''
+        assert ask(own_engine).message == 'busy: the adapter was switched while the question came in'
+    assert ask(own_engine).success
 
 
 def test_memory_is_flat_over_200_questions(engine, config):
@@ -273,7 +377,9 @@ def test_memory_is_flat_over_200_questions(engine, config):
             if number % 10 == 0:
                 read(engine, scene(S1 + number, config))
             pending = [engine.ask(Question(f'What is {number}?', max_tokens=2 + number % 5)) for _ in range(2)]
-            assert all(one.wait(WAIT_S).success for one in pending)
+            answers = [one.wait(WAIT_S) for one in pending]
+            # a model that has learnt nothing may write blanks alone
+            assert all(answer.success or 'no visible text' in answer.message for answer in answers)
 
     ask_some(20)
     before_mib = resident_mib()

@@ -2,7 +2,9 @@
 
 For every camera set it publishes a SceneStatus and a PlannedTrajectory, and it answers questions. Faults are asked for
 on the command line: ``--refuse 2`` refuses the third set, ``--mute 2`` accepts it but never plans, ``--die 2`` exits
-with code 3 when it is complete, ``--stubborn`` ignores SIGINT.
+with code 3 when it is complete, ``--stubborn`` ignores SIGINT. Faults of answers are asked for by the question:
+'refuse'; 'never' gets no answer; of a stream also 'late' (accepted after a second), 'overtaken' (its last pieces never
+come) and 'gap' (one in its middle does not).
 """
 
 import argparse
@@ -13,12 +15,13 @@ import time
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.action import ActionServer, CancelResponse
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage
 
 from sparseoccvla_ros.action import StreamAnswer
@@ -71,6 +74,7 @@ class FakeStack:
                 StreamAnswer,
                 'stream_answer',
                 self.on_stream,
+                goal_callback=self.on_goal,
                 cancel_callback=lambda _: CancelResponse.ACCEPT,
                 callback_group=ReentrantCallbackGroup(),
             )
@@ -122,7 +126,10 @@ class FakeStack:
         plan.stages, plan.stage_ms = ['planner'], [2.0]
         self.trajectory.publish(plan)
 
-    def on_ask(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
+    async def on_ask(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
+        if request.question == 'never':
+            say('asked')
+            await Future()
         if request.question == 'refuse':
             response.message = 'the fake refuses'
             return response
@@ -133,14 +140,26 @@ class FakeStack:
         response.first_token_ms, response.total_ms = 4.25, 9.5
         return response
 
-    def on_stream(self, handle) -> StreamAnswer.Result:
+    def on_goal(self, goal: StreamAnswer.Goal) -> GoalResponse:
+        if goal.question == 'late':
+            say('asked late')
+            time.sleep(1.0)
+        return GoalResponse.ACCEPT
+
+    async def on_stream(self, handle) -> StreamAnswer.Result:
         result = StreamAnswer.Result()
-        for count, word in enumerate(WORDS * (100 if handle.request.question == 'long' else 1), 1):
+        question = handle.request.question
+        if question == 'never':
+            say('asked to stream')
+            await Future()
+        lost = {'overtaken': (3, 4, 5), 'gap': (2,)}.get(question, ())
+        for count, word in enumerate(WORDS * (100 if question in ('long', 'late') else 1), 1):
             if handle.is_cancel_requested:
                 handle.canceled()
                 say('cancelled')
                 return result
-            handle.publish_feedback(StreamAnswer.Feedback(text=word, generated_tokens=count))
+            if count not in lost:
+                handle.publish_feedback(StreamAnswer.Feedback(text=word, generated_tokens=count))
             result.answer += word
             result.generated_tokens = count
             time.sleep(0.02)
@@ -185,6 +204,8 @@ def main() -> int:
         pass
     finally:
         executor.shutdown()
+        for node in stack.nodes.values():
+            node.destroy_node()
         rclpy.try_shutdown()
     return 0
 

@@ -107,7 +107,10 @@ def test_intervals_and_constants_beside_the_model(data, model, seen, tmp_path):
     assert constant['title'] == 'constant (most likely voxel map of 1 training scenes)'
     assert constant['title'] in result.stdout
     assert constant['intervals']['no_mask/miou'] == [1.0, 1.0]
-    lines = [line for line in result.stdout.splitlines() if 'geometric_iou' in line]
+    miou = constant['against']['camera_mask/miou']
+    assert (miou['difference'], miou['difference_interval'], miou['ratio']) == (-0.5, [-1.0, 0.0], 0.5)
+    assert 'camera_mask/miou: -50.00 [-100.00, +0.00], 0.50 [0.00, 1.00] times' in result.stdout
+    lines = [line for line in result.stdout.splitlines() if 'geometric_iou' in line and 'against' not in line]
     for line, shown in zip(lines, ('50.00 [0.00, 100.00]', '100.00 [100.00, 100.00]'), strict=True):
         assert line.count(shown) == 2
     assert '95 % interval by bootstrap over scenes, 50 resamples of 2 scenes' in result.stdout

@@ -68,7 +68,11 @@ def test_tables_and_json(data, train, model, tmp_path):
     assert learnt in result.stdout.replace('\n', '')
     for protocol in ('stp3', 'vad', 'uniad', 'omnidrive'):
         assert f'{protocol}: {model}, untrained' in result.stdout.replace('\n', '')
-    lines = [line for line in result.stdout.splitlines() if 'constant_velocity' in line]
+    own, other = (stored['scores'][row]['stp3/l2/mean_1_2_3s'] for row in ('model', 'constant_velocity'))
+    against = stored['against']['model']['constant_velocity']['stp3/l2/mean_1_2_3s']
+    assert against['difference'] == pytest.approx(own - other)
+    assert f'model against constant_velocity, stp3 mean: L2 {own - other:+.3f}' in result.stdout
+    lines = [line for line in result.stdout.splitlines() if 'constant_velocity' in line and 'against' not in line]
     shown = [(p, m) for p in ('stp3', 'vad', 'uniad') for m in ('l2', 'collision')]
     shown += [('omnidrive', m) for m in ('l2', 'collision', 'boundary')]
     for line, (protocol, measure) in zip(lines, shown, strict=True):

@@ -87,11 +87,10 @@ def fill_query_cache(
         )
         for name, (kind, channels) in shapes.items()
     }
-    for path in (folder / f'{name}.npy' for name in arrays):
-        with path.open(
-            'r+b'
-        ) as file:  # writing to a map of a file without blocks kills the process when there are none left
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    for name in arrays:
+        # a full disk ends a process that writes to a map of blocks that are not there yet: ask for all of them now
+        with (folder / f'{name}.npy').open('r+b') as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
     for begin in range(state['done'], len(tokens), BLOCK):
         indices = range(begin, min(begin + BLOCK, len(tokens)))
         for mirrored in (False, True)[: 1 + mirror]:

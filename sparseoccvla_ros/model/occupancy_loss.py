@@ -40,6 +40,8 @@ class OccupancyLossConfig:
     #: So many voxels of a sample, drawn anew each time, pull the points nearest to them, each for all that were not
     #: drawn; voxels of rare classes always do. The expected loss is the same. None: all do.
     voxels_drawn: int | None = None
+    #: Learn only the voxels that cameras see; what is hidden then neither pulls points nor gives them classes.
+    seen_only: bool = False
 
     def __post_init__(self) -> None:
         classes = len(self.class_weights)
@@ -67,6 +69,10 @@ class OccupiedVoxels:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def in_camera_mask(self) -> OccupiedVoxels:
+        """Those that a camera sees."""
+        return OccupiedVoxels(self.centres_m[self.seen], self.labels[self.seen], self.seen[self.seen])
 
 
 def occupied_voxels(semantics: Tensor, mask_camera: Tensor | None, space: SpaceConfig) -> list[OccupiedVoxels]:
@@ -138,6 +144,8 @@ class OccupancyLoss:
         B = output.features.shape[0]
         if len(truth) != B:
             raise ValueError(f'{len(truth)} samples of ground truth for a batch of {B}')
+        if self.config.seen_only:
+            truth = [sample.in_camera_mask() for sample in truth]
         indices = [PointIndex(sample.centres_m) if len(sample) else None for sample in truth]
         pulling = [self._draw(sample) for sample in truth]
         with torch.autocast(output.features.device.type, enabled=False):

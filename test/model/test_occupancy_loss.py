@@ -237,3 +237,24 @@ def test_drawn_voxels_have_the_loss_of_all_in_the_mean():
     drawn = torch.stack([loss[40](points_m[0], output, [voxels])['layer0.points'] for _ in range(300)])
     assert drawn.std() > 0
     assert drawn.mean().item() == pytest.approx(whole.item(), abs=4 * drawn.std().item() / 300**0.5)
+
+
+def test_hidden_voxels_change_nothing_where_only_seen_ones_are_learnt():
+    config = OccupancyLossConfig(class_weights=(1.0, 2.0, 4.0), rare_classes=(2,), seen_only=True)
+    output, truth = random_output(2), random_truth(2)
+    terms = OccupancyLoss(config, SPACE)(initial(), output, truth)
+    seen = [OccupiedVoxels(v.centres_m[v.seen], v.labels[v.seen], v.seen[v.seen]) for v in truth]
+    assert 0 < len(seen[0]) < len(truth[0])
+    expected = OccupancyLoss(CONFIG, SPACE)(initial(), output, seen)
+    everything = OccupancyLoss(CONFIG, SPACE)(initial(), output, truth)
+    for name, value in terms.items():
+        assert value == expected[name]
+        assert value != everything[name]
+
+
+def test_nothing_seen_pulls_nothing():
+    config = OccupancyLossConfig(class_weights=(1.0, 2.0, 4.0), rare_classes=(2,), seen_only=True)
+    voxels = [OccupiedVoxels(torch.tensor([[1.0, 0.0, 0.5]]), torch.tensor([1]), torch.tensor([False]))]
+    terms = OccupancyLoss(config, SPACE)(initial(), one_point(1.0, 0.0, 0.5, [0.0, 0.0, 0.0]), voxels)
+    assert terms['layer0.points'] == 0.0
+    assert terms['layer0.classes'] > 0.0  # the point's classes are pushed to zero

@@ -2,8 +2,6 @@
 
 import threading
 
-from rclpy.action import ActionClient
-
 from sparseoccvla_ros.action import StreamAnswer
 from sparseoccvla_ros.nodes.qos import ACTION_SERVICES, FEEDBACK, REQUESTS
 from sparseoccvla_ros.srv import AskScene, DescribeModel, SetAdapter
@@ -19,8 +17,8 @@ class Asker:
         self.ask_client = rig.node.create_client(AskScene, 'ask', qos_profile=REQUESTS)
         self.describe_client = rig.node.create_client(DescribeModel, 'describe')
         self.adapter_client = rig.node.create_client(SetAdapter, 'set_adapter')
-        self.action_client = ActionClient(
-            rig.node, StreamAnswer, 'stream_answer', feedback_sub_qos_profile=FEEDBACK, **ACTION_SERVICES
+        self.action_client = rig.action_client(
+            StreamAnswer, 'stream_answer', feedback_sub_qos_profile=FEEDBACK, **ACTION_SERVICES
         )
         for client in (self.ask_client, self.describe_client, self.adapter_client):
             assert client.wait_for_service(TIMEOUT_S)

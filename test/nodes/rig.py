@@ -9,6 +9,7 @@ import numpy as np
 import rclpy
 from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Odometry
+from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage
@@ -66,6 +67,14 @@ class Rig:
         self.executor.shutdown()
         self.thread.join()
         self.node.destroy_node()
+
+    def action_client(self, kind, name, **qos):
+        """A client of an action, made on the executor's thread: rclpy's is on the node before it is whole."""
+        made = threading.Event()
+        task = self.executor.create_task(lambda: ActionClient(self.node, kind, name, **qos))
+        task.add_done_callback(lambda _: made.set())
+        assert made.wait(20.0), 'the executor has ended'
+        return task.result()
 
     def _keep(self, messages):
         def keep(message):

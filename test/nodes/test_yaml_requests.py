@@ -12,7 +12,6 @@ import pytest
 import yaml
 from action_msgs.msg import GoalStatus
 from asker import asker_of
-from rclpy.action import ActionClient
 from rig import START_NS, seconds
 
 from sparseoccvla_ros.nodes.conversions.basic import time_from
@@ -73,7 +72,7 @@ def test_every_documented_command_gets_its_answer(asked, commands):
         if '/action/' in kind:
             goal = kind_of(kind).Goal()
             set_message_fields(goal, yaml.safe_load(values[0]))
-            client = ActionClient(asked.rig.node, kind_of(kind), name)
+            client = asked.rig.action_client(kind_of(kind), name)
             assert client.wait_for_server(5.0)
             wrapped = asked.result(asked.result(client.send_goal_async(goal)).get_result_async())
             assert wrapped.status == GoalStatus.STATUS_SUCCEEDED

@@ -19,7 +19,7 @@ build: ## .venv with everything; ROS=jazzy for those wheels, PYTHON=python3.12 f
 	@tools/bootstrap.sh
 
 # Tests that start ROS nodes and processes run one after the other, by the clock; the others two at a time.
-WITH_ROS := test/nodes test/cli test/launch
+WITH_ROS := test/nodes test/launch $(addprefix test/cli/test_,ask.py drive.py replay.py up.py)
 
 test: build ## all tests; TESTS='...' passes arguments to pytest
 ifeq ($(strip $(TESTS)),)

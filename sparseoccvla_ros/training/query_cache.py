@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 #: Keyframes that are encoded between two notes of how far it is.
 BLOCK = 64
+#: What the files are of; and the files: queries, and which blocks of keyframes are there.
+ABOUT_FILE = 'about.json'
+ARRAYS = ('features', 'positions_m', 'done')
 
 #: ``(indices, mirrored) -> (features [b, Q, C], positions_m [b, Q, 3])``.
 Encode = Callable[[Sequence[int], bool], tuple[Tensor, Tensor]]
@@ -54,54 +57,68 @@ def fingerprint(weights: dict[str, Tensor], settings: Sequence[str], tokens: Seq
     return digest.hexdigest()
 
 
-def fill_query_cache(
-    folder: Path, key: str, tokens: Sequence[str], width: tuple[int, int], mirror: bool, encode: Encode
-) -> QueryCache:
-    """Compute what is not there yet; an interrupted run goes on.
+def make_query_cache(folder: Path, key: str, keyframes: int, width: tuple[int, int], mirror: bool) -> None:
+    """Make the empty files of N keyframes, or find those that an interrupted run has begun; by one process.
 
     Args:
         folder: of the files.
         key: of :func:`fingerprint`.
-        tokens: of N keyframes.
+        keyframes: N.
         width: (Q, C).
         mirror: whether mirrored keyframes are wanted too; their half stays empty otherwise.
-        encode: the encoder.
 
     Raises:
         ValueError: the folder holds the queries of another encoder or of other keyframes.
         OSError: there is no room for them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state_path = folder / 'state.json'
-    state = {'key': key, 'mirror': mirror, 'done': 0}
-    if state_path.is_file():
-        found = json.loads(state_path.read_text(encoding='utf-8'))
+    about = folder / ABOUT_FILE
+    if about.is_file():
+        found = json.loads(about.read_text(encoding='utf-8'))
         if found['key'] != key or mirror > found['mirror']:
             raise ValueError(f'{folder} holds the queries of another encoder or of other keyframes; remove it')
-        state = found
-    shapes = {'features': (np.float16, width[1]), 'positions_m': (np.float32, 3)}
-    mode = 'r+' if state['done'] else 'w+'
-    arrays = {
-        name: np.lib.format.open_memmap(
-            folder / f'{name}.npy', mode=mode, dtype=kind, shape=(len(tokens), 2, width[0], channels)
-        )
-        for name, (kind, channels) in shapes.items()
+        return
+    blocks = -(-keyframes // BLOCK)
+    shapes = {
+        'features': (np.float16, (keyframes, 2, width[0], width[1])),
+        'positions_m': (np.float32, (keyframes, 2, width[0], 3)),
+        'done': (np.uint8, (blocks,)),
     }
-    for name in arrays:
+    for name, (kind, shape) in shapes.items():
+        path = folder / f'{name}.npy'
+        np.lib.format.open_memmap(path, mode='w+', dtype=kind, shape=shape).flush()
         # a full disk ends a process that writes to a map of blocks that are not there yet: ask for all of them now
-        with (folder / f'{name}.npy').open('r+b') as file:
+        with path.open('r+b') as file:
             os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-    for begin in range(state['done'], len(tokens), BLOCK):
-        indices = range(begin, min(begin + BLOCK, len(tokens)))
+    partial = about.with_suffix('.partial')
+    partial.write_text(json.dumps({'key': key, 'mirror': mirror}), encoding='utf-8')
+    partial.replace(about)
+
+
+def fill_query_cache(
+    folder: Path, tokens: Sequence[str], mirror: bool, encode: Encode, process: int = 0, processes: int = 1
+) -> QueryCache:
+    """Compute what is not there yet of one process' share: every so many-th block of keyframes.
+
+    Args:
+        folder: of the files that :func:`make_query_cache` has made.
+        tokens: of N keyframes.
+        mirror: whether mirrored keyframes are wanted too.
+        encode: the encoder.
+        process, processes: which share. All is there once every process is done.
+    """
+    features, positions_m, done = (np.load(folder / f'{name}.npy', mmap_mode='r+') for name in ARRAYS)
+    for block in range(process, len(done), processes):
+        if done[block]:
+            continue
+        indices = range(block * BLOCK, min((block + 1) * BLOCK, len(tokens)))
         for mirrored in (False, True)[: 1 + mirror]:
-            features, positions_m = encode(indices, mirrored)
-            arrays['features'][indices, int(mirrored)] = features.cpu().to(torch.float16).numpy()
-            arrays['positions_m'][indices, int(mirrored)] = positions_m.cpu().float().numpy()
-        for array in arrays.values():
-            array.flush()
-        state['done'] = indices.stop
-        partial = state_path.with_suffix('.partial')
-        partial.write_text(json.dumps(state), encoding='utf-8')
-        partial.replace(state_path)
-        logger.info('queries of %d of %d keyframes', indices.stop, len(tokens))
+            found, found_m = encode(indices, mirrored)
+            features[indices, int(mirrored)] = found.cpu().to(torch.float16).numpy()
+            positions_m[indices, int(mirrored)] = found_m.cpu().float().numpy()
+        features.flush()
+        positions_m.flush()
+        done[block] = 1
+        done.flush()
+        logger.info('queries of keyframes %d to %d of %d', indices.start + 1, indices.stop, len(tokens))
     return QueryCache(folder, tokens)

@@ -19,7 +19,7 @@ from sparseoccvla_ros.training.image_objective import ImageObjective
 from sparseoccvla_ros.training.images import ImageStream, image_stream
 from sparseoccvla_ros.training.keyframes import KeyframeStream, keyframe_data, keyframe_stream
 from sparseoccvla_ros.training.parts import build_parts, choose_trained
-from sparseoccvla_ros.training.query_cache import QueryCache, fill_query_cache, fingerprint
+from sparseoccvla_ros.training.query_cache import QueryCache, fill_query_cache, fingerprint, make_query_cache
 from sparseoccvla_ros.training.recipe import Recipe
 from sparseoccvla_ros.training.scene_objective import SceneObjective, encode
 from sparseoccvla_ros.training.teacher import load_teacher
@@ -62,8 +62,7 @@ def build_stage(recipe: Recipe, accelerator: Accelerator) -> Stage:
         data = keyframe_data(recipe, config, recipe.augmentation, images=not cached)
         queries = None
         if cached:
-            with accelerator.main_process_first():  # the others find it filled
-                queries = cached_queries(recipe, config, parts['perception'].to(device))
+            queries = cached_queries(recipe, config, parts['perception'].to(device), accelerator)
         samples = keyframe_stream(recipe, data, queries)
         objective = SceneObjective(
             config,
@@ -86,10 +85,11 @@ def build_stage(recipe: Recipe, accelerator: Accelerator) -> Stage:
     return Stage(config, parts, objective.to(device), samples, origins)
 
 
-def cached_queries(recipe: Recipe, config: VLAConfig, perception: nn.Module) -> QueryCache:
+def cached_queries(recipe: Recipe, config: VLAConfig, perception: nn.Module, accelerator: Accelerator) -> QueryCache:
     """The encoder's queries of all keyframes of the recipe, as they are and mirrored if the recipe mirrors.
 
-    Images are as the running model gets them: neither warped nor with other colours.
+    All processes compute them together. Images are as the running model gets them: neither warped nor with other
+    colours.
     """
     mirrors = recipe.augmentation.scene is not None and recipe.augmentation.scene.flip_y_probability > 0.0
     images_only = replace(recipe, terms=('distillation',), data=replace(recipe.data, query_cache=''))
@@ -117,4 +117,10 @@ def cached_queries(recipe: Recipe, config: VLAConfig, perception: nn.Module) -> 
     sections = [repr(part) for part in (config.image, config.backbone, config.encoder, config.space)]
     key = fingerprint(perception.state_dict(), [*sections, repr(recipe.data.cameras), repr(shown)], tokens)
     width = (config.encoder.queries, config.encoder.width)
-    return fill_query_cache(Path(recipe.data.query_cache), key, tokens, width, mirrors, compute)
+    folder = Path(recipe.data.query_cache)
+    with accelerator.main_process_first():  # the others find the files
+        make_query_cache(folder, key, len(tokens), width, mirrors)
+    share = (accelerator.process_index, accelerator.num_processes)
+    cache = fill_query_cache(folder, tokens, mirrors, compute, *share)
+    accelerator.wait_for_everyone()
+    return cache

@@ -38,6 +38,7 @@ from sparseoccvla_ros.cli.eval_common import (
     scene_names,
     survey,
     table_console,
+    weights_asked,
 )
 from sparseoccvla_ros.cli.eval_forecast import forecast
 from sparseoccvla_ros.cli.eval_language import language
@@ -69,7 +70,7 @@ def occupancy(
     scenes_file: ScenesFile = None,
     gts: Gts = None,
     model: Model = 'tiny',
-    weights: Weights = '',
+    weights: Weights = None,
     cameras: CameraNames = ALL_CAMERAS,
     device: Device = 'cpu',
     threads: Threads = 2,
@@ -100,6 +101,7 @@ def occupancy(
     from sparseoccvla_ros.runtime.perception import PerceptionEngine
 
     console = Console(stderr=True)
+    weights = weights_asked(model, weights)
     torch.set_num_threads(threads)
     gts = gts or data / 'gts'
     try:

@@ -13,6 +13,7 @@ from rich.console import Console
 from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesError, NuScenesTables
 from sparseoccvla_ros.evaluation.bootstrap import LEVEL, SceneBootstrap
 from sparseoccvla_ros.evaluation.paired import Paired
+from sparseoccvla_ros.resources import share_path
 
 USER_ERROR, FAILED_SAMPLES = 2, 1
 ALL_CAMERAS = ','.join(CAMERAS)
@@ -24,7 +25,9 @@ Scenes = Annotated[list[str] | None, typer.Option('--scene', help='Scene; repeat
 ScenesFile = Annotated[Path | None, typer.Option(help='File with one scene name a line, e.g. a split.')]
 Gts = Annotated[Path | None, typer.Option(metavar='GTS', help="Occ3D's labels; gts in --data if not given.")]
 Model = Annotated[str, typer.Option(help='Model configuration: a name or a .yaml path.')]
-Weights = Annotated[str, typer.Option(help='Checkpoint folder or name; empty: untrained.')]
+Weights = Annotated[
+    str | None, typer.Option(help="Checkpoint folder or name; '': untrained. The model's shipped ones if not given.")
+]
 CameraNames = Annotated[
     str, typer.Option(help="Names in the order of the model's slots; imported OPUS weights have their own.")
 ]
@@ -37,6 +40,16 @@ Bootstrap = Annotated[
 ]
 #: Of a table with intervals that goes to a file: as wide as it needs to be.
 FILE_WIDTH = 200
+
+
+def weights_asked(model: str, weights: str | None) -> str:
+    """Checkpoint folder or name, empty for none: without a wish the weights that come along under the model's name."""
+    if weights is not None:
+        return weights
+    try:
+        return model if share_path(Path('weights', model, 'model.safetensors')) else ''
+    except (ValueError, FileNotFoundError):  # a configuration by its path, or one that nothing is shipped for
+        return ''
 
 
 def scene_names(tables: NuScenesTables, names: list[str] | None, file: Path | None) -> list[str]:

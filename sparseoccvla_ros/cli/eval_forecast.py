@@ -36,6 +36,7 @@ from sparseoccvla_ros.cli.eval_common import (
     scene_names,
     survey,
     table_console,
+    weights_asked,
 )
 from sparseoccvla_ros.data.nuscenes import NuScenesTables
 from sparseoccvla_ros.evaluation.bootstrap import RESAMPLES, SceneBootstrap
@@ -61,7 +62,7 @@ def forecast(
     scenes_file: ScenesFile = None,
     gts: Gts = None,
     model: Model = 'tiny',
-    weights: Weights = '',
+    weights: Weights = None,
     cameras: CameraNames = ALL_CAMERAS,
     device: Device = 'cpu',
     threads: Threads = 2,
@@ -93,6 +94,7 @@ def forecast(
     from sparseoccvla_ros.runtime.perception import PerceptionEngine
 
     console = Console(stderr=True)
+    weights = weights_asked(model, weights)
     torch.set_num_threads(threads)
     gts = gts or data / 'gts'
     if forecast_threshold is None:

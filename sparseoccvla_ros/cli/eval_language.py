@@ -28,6 +28,7 @@ from sparseoccvla_ros.cli.eval_common import (
     refusal,
     require_writable,
     table_console,
+    weights_asked,
 )
 from sparseoccvla_ros.data.qa.drivelm import DriveLMSet
 from sparseoccvla_ros.data.qa.pairs import QAPair, read_json
@@ -59,7 +60,7 @@ def language(
         Path | None, typer.Option(metavar='FILE', help="Somebody else's answers, beside: differences with intervals.")
     ] = None,
     model: Annotated[str | None, typer.Option(help='Ask this model: a configuration name or a .yaml path.')] = None,
-    weights: Weights = '',
+    weights: Weights = None,
     version: Annotated[
         str,
         typer.Option(
@@ -90,6 +91,7 @@ def language(
     from sparseoccvla_ros.evaluation.tokenization import JavaError, java_missing
 
     console = Console(stderr=True)
+    weights = weights_asked(model or '', weights)
     settings = {'data': str(data), 'set': questions, 'split': split, 'limit': limit, 'revision': revision()}
     run: LanguageRun | None = None
     try:

@@ -36,6 +36,7 @@ from sparseoccvla_ros.cli.eval_common import (
     scene_names,
     survey,
     table_console,
+    weights_asked,
 )
 from sparseoccvla_ros.data.nuscenes import NuScenesTables
 from sparseoccvla_ros.evaluation.bootstrap import RESAMPLES, SceneBootstrap
@@ -63,7 +64,7 @@ def planning(
     model: Annotated[
         str, typer.Option(help='Model configuration: a name or a .yaml path; empty: the baselines alone.')
     ] = '',
-    weights: Weights = '',
+    weights: Weights = None,
     cameras: CameraNames = ALL_CAMERAS,
     device: Device = 'cpu',
     threads: Threads = 2,
@@ -92,6 +93,7 @@ def planning(
     from sparseoccvla_ros.evaluation.planning_samples import require_unseen, training_samples
 
     console = Console(stderr=True)
+    weights = weights_asked(model, weights)
     torch.set_num_threads(1)  # until the ego-status MLP is trained, see there
     ego_status, learnt_from = None, None
     try:

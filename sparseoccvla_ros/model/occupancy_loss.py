@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -40,8 +41,9 @@ class OccupancyLossConfig:
     #: So many voxels of a sample, drawn anew each time, pull the points nearest to them, each for all that were not
     #: drawn; voxels of rare classes always do. The expected loss is the same. None: all do.
     voxels_drawn: int | None = None
-    #: Learn only the voxels that cameras see; what is hidden then neither pulls points nor gives them classes.
-    seen_only: bool = False
+    #: Which voxels pull the point nearest to them: all, or those that a camera sees. Either way a point goes to the
+    #: voxel nearest to it, hidden or not, and gets its class.
+    pulling: Literal['all', 'seen'] = 'all'
 
     def __post_init__(self) -> None:
         classes = len(self.class_weights)
@@ -53,6 +55,8 @@ class OccupancyLossConfig:
             raise ValueError(f'focal_alpha must be in 0..1, got {self.focal_alpha}')
         if self.voxels_drawn is not None and self.voxels_drawn < 1:
             raise ValueError(f'voxels_drawn must be positive or null, got {self.voxels_drawn}')
+        if self.pulling not in ('all', 'seen'):
+            raise ValueError(f"pulling must be 'all' or 'seen', got {self.pulling!r}")
         if self.point_beta_m <= 0:
             raise ValueError(f'point_beta_m must be positive, got {self.point_beta_m}')
 
@@ -144,8 +148,6 @@ class OccupancyLoss:
         B = output.features.shape[0]
         if len(truth) != B:
             raise ValueError(f'{len(truth)} samples of ground truth for a batch of {B}')
-        if self.config.seen_only:
-            truth = [sample.in_camera_mask() for sample in truth]
         indices = [PointIndex(sample.centres_m) if len(sample) else None for sample in truth]
         pulling = [self._draw(sample) for sample in truth]
         with torch.autocast(output.features.device.type, enabled=False):
@@ -192,6 +194,8 @@ class OccupancyLoss:
 
     def _draw(self, voxels: OccupiedVoxels) -> tuple[OccupiedVoxels, Tensor]:
         """The voxels of one sample that pull points, and for how many each of them stands."""
+        if self.config.pulling == 'seen':
+            voxels = voxels.in_camera_mask()
         wanted, everyone = self.config.voxels_drawn, torch.ones_like(voxels.centres_m[:, 0])
         if wanted is None:
             return voxels, everyone
@@ -215,12 +219,14 @@ class OccupancyLoss:
         for points, voxels, (drawn, stands_for), voxel_of_point in zip(points_m, truth, pulling, assigned, strict=True):
             if voxel_of_point is None:
                 continue
+            to_voxels = to_voxels + self._pull(points, voxels.centres_m.to(points.dtype)[voxel_of_point]).sum()
+            if not len(drawn):
+                continue
             nearest = points[PointIndex(points).nearest(drawn.centres_m)]  # [M, 3]
             weights = self.voxel_weights((drawn.centres_m - nearest.detach()).norm(dim=-1), drawn) * stands_for
             to_points = to_points + (self._pull(nearest, drawn.centres_m.to(points.dtype)) * weights).sum()
-            to_voxels = to_voxels + self._pull(points, voxels.centres_m.to(points.dtype)[voxel_of_point]).sum()
-        voxels_in_all = max(sum(len(voxels) for voxels in truth), 1)
-        mean = to_points / voxels_in_all + to_voxels / (points_m.shape[0] * points_m.shape[1])
+        pulling_in_all = sum(float(stands_for.sum()) for _, stands_for in pulling)
+        mean = to_points / max(pulling_in_all, 1.0) + to_voxels / (points_m.shape[0] * points_m.shape[1])
         # without any voxel the graph is kept, so that backward() works
         return self.config.point_loss_weight * mean + 0.0 * points_m.sum()
 

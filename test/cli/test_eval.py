@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from sparseoccvla_ros import resources
+from sparseoccvla_ros.cli.eval_common import weights_asked
 from sparseoccvla_ros.cli.main import app
 from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesTables
 from sparseoccvla_ros.data.occ3d import FREE, GRID_SHAPE, OccupancyLabels
@@ -190,6 +192,24 @@ def test_defaults(data, model, seen):
 
 
 @pytest.mark.parametrize('target', ['folder', 'file/scores.json'])
+@pytest.mark.parametrize(
+    ('model', 'weights', 'taken'),
+    [
+        ('small', None, 'small'),
+        ('small', '', ''),
+        ('small', 'out/mine', 'out/mine'),
+        ('other', None, ''),
+        ('', None, ''),
+        ('/etc/small.yaml', None, ''),
+    ],
+)
+def test_weights_that_come_along_are_taken_unless_others_are_asked_for(monkeypatch, tmp_path, model, weights, taken):
+    monkeypatch.setattr(resources, 'share_directory', lambda: tmp_path)
+    (tmp_path / 'weights' / 'small').mkdir(parents=True)
+    (tmp_path / 'weights' / 'small' / 'model.safetensors').touch()
+    assert weights_asked(model, weights) == taken
+
+
 def test_a_json_file_that_cannot_be_written_is_refused_before_the_run(data, model, seen, tmp_path, target):
     (tmp_path / 'folder').mkdir()
     (tmp_path / 'file').write_text('')

@@ -239,22 +239,30 @@ def test_drawn_voxels_have_the_loss_of_all_in_the_mean():
     assert drawn.mean().item() == pytest.approx(whole.item(), abs=4 * drawn.std().item() / 300**0.5)
 
 
-def test_hidden_voxels_change_nothing_where_only_seen_ones_are_learnt():
-    config = OccupancyLossConfig(class_weights=(1.0, 2.0, 4.0), rare_classes=(2,), seen_only=True)
-    output, truth = random_output(2), random_truth(2)
-    terms = OccupancyLoss(config, SPACE)(initial(), output, truth)
-    seen = [OccupiedVoxels(v.centres_m[v.seen], v.labels[v.seen], v.seen[v.seen]) for v in truth]
-    assert 0 < len(seen[0]) < len(truth[0])
-    expected = OccupancyLoss(CONFIG, SPACE)(initial(), output, seen)
-    everything = OccupancyLoss(CONFIG, SPACE)(initial(), output, truth)
-    for name, value in terms.items():
-        assert value == expected[name]
-        assert value != everything[name]
+def test_hidden_voxels_do_not_pull_if_so_chosen_but_are_gone_to():
+    """By hand: a point between a seen voxel, 0.3 m away, and a hidden one, 0.1 m away, all on a line."""
+    config = OccupancyLossConfig(class_weights=(1.0, 2.0, 4.0), rare_classes=(2,), pulling='seen')
+    voxels = [
+        OccupiedVoxels(torch.tensor([[0.7, 0, 0.5], [1.1, 0, 0.5]]), torch.tensor([1, 0]), torch.tensor([True, False]))
+    ]
+    output = one_point(1.0, 0.0, 0.5, [0.0, 0.0, 0.0])
+    terms = OccupancyLoss(config, SPACE)(torch.tensor([[[1.0, 0.0, 0.5]]]), output, voxels)
+    to_seen, to_hidden = 0.3 - 0.1, 0.1**2 / 0.4  # smooth L1, beta 0.2; the seen one is missed and weighs 5
+    assert terms['layer0.points'].item() == pytest.approx(0.5 * (5.0 * to_seen + to_hidden), rel=1e-5)
+    everything = OccupancyLoss(CONFIG, SPACE)(torch.tensor([[[1.0, 0.0, 0.5]]]), output, voxels)
+    mean = (5.0 * to_seen + to_hidden) / 2
+    assert everything['layer0.points'].item() == pytest.approx(0.5 * (mean + to_hidden), rel=1e-5)
+    assert terms['layer0.classes'] == everything['layer0.classes']
 
 
-def test_nothing_seen_pulls_nothing():
-    config = OccupancyLossConfig(class_weights=(1.0, 2.0, 4.0), rare_classes=(2,), seen_only=True)
+@pytest.mark.parametrize('drawn', [None, 4])
+def test_nothing_seen_pulls_nothing(drawn):
+    config = OccupancyLossConfig(class_weights=(1.0, 2.0, 4.0), rare_classes=(2,), pulling='seen', voxels_drawn=drawn)
     voxels = [OccupiedVoxels(torch.tensor([[1.0, 0.0, 0.5]]), torch.tensor([1]), torch.tensor([False]))]
-    terms = OccupancyLoss(config, SPACE)(initial(), one_point(1.0, 0.0, 0.5, [0.0, 0.0, 0.0]), voxels)
-    assert terms['layer0.points'] == 0.0
-    assert terms['layer0.classes'] > 0.0  # the point's classes are pushed to zero
+    terms = OccupancyLoss(config, SPACE)(torch.tensor([[[1.0, 0.0, 0.5]]]), one_point(1.1, 0.0, 0.5, [0.0] * 3), voxels)
+    assert terms['layer0.points'].item() == pytest.approx(0.5 * 0.1**2 / 0.4, rel=1e-5)
+
+
+def test_an_unknown_choice_of_pulling_voxels_is_refused():
+    with pytest.raises(ValueError, match="'all' or 'seen', got 'none'"):
+        OccupancyLossConfig(pulling='none')

@@ -14,11 +14,18 @@ from sparseoccvla_ros.nodes.base import ManagedNode
 from sparseoccvla_ros.nodes.handover import HandOver
 from sparseoccvla_ros.nodes.stack import build_stack
 
-#: Generous on a loaded machine; a test that depends on a time-out sets its own.
-PATIENT = {
-    'perception': {'set_timeout_s': 5.0, 'pose_timeout_s': 5.0, 'calibration_timeout_s': 5.0},
-    'planner': {'pose_timeout_s': 5.0, 'deadline_s': 60.0},
-    'reasoning': {},
+#: Untrained, with thresholds that let its points through: what is tested here is no matter of weights. Time-outs are
+#: generous for a loaded machine; a test that depends on one sets its own.
+USUAL = {
+    'perception': {
+        'weights': '',
+        'score_threshold': 0.05,
+        'set_timeout_s': 5.0,
+        'pose_timeout_s': 5.0,
+        'calibration_timeout_s': 5.0,
+    },
+    'planner': {'weights': '', 'pose_timeout_s': 5.0, 'deadline_s': 60.0},
+    'reasoning': {'weights': '', 'forecast_score_threshold': 0.05},
 }
 
 
@@ -80,7 +87,7 @@ def _build(handover, overrides, monkeypatch):
     original = ManagedNode.__init__
 
     def with_overrides(self, name, kind, handover, **node_arguments):
-        values = {**PATIENT[name], **overrides.get(name, {})}
+        values = {**USUAL[name], **overrides.get(name, {})}
         parameters = [Parameter(key, value=value) for key, value in values.items()]
         original(self, name, kind, handover, parameter_overrides=parameters, **node_arguments)
 

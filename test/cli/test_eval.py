@@ -191,7 +191,6 @@ def test_defaults(data, model, seen):
     assert seen.scenes == ['scene-0001', 'scene-0002']
 
 
-@pytest.mark.parametrize('target', ['folder', 'file/scores.json'])
 @pytest.mark.parametrize(
     ('model', 'weights', 'taken'),
     [
@@ -210,6 +209,7 @@ def test_weights_that_come_along_are_taken_unless_others_are_asked_for(monkeypat
     assert weights_asked(model, weights) == taken
 
 
+@pytest.mark.parametrize('target', ['folder', 'file/scores.json'])
 def test_a_json_file_that_cannot_be_written_is_refused_before_the_run(data, model, seen, tmp_path, target):
     (tmp_path / 'folder').mkdir()
     (tmp_path / 'file').write_text('')

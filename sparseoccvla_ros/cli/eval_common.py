@@ -47,9 +47,10 @@ def weights_asked(model: str, weights: str | None) -> str:
     if weights is not None:
         return weights
     try:
-        return model if share_path(Path('weights', model, 'model.safetensors')) else ''
+        share_path(Path('weights', model, 'model.safetensors'))
     except (ValueError, FileNotFoundError):  # a configuration by its path, or one that nothing is shipped for
         return ''
+    return model
 
 
 def scene_names(tables: NuScenesTables, names: list[str] | None, file: Path | None) -> list[str]:

@@ -96,17 +96,17 @@ def make_query_cache(folder: Path, key: str, keyframes: int, width: tuple[int, i
 
 
 def fill_query_cache(
-    folder: Path, tokens: Sequence[str], mirror: bool, encode: Encode, process: int = 0, processes: int = 1
+    folder: Path, tokens: Sequence[str], encode: Encode, process: int = 0, processes: int = 1
 ) -> QueryCache:
     """Compute what is not there yet of one process' share: every so many-th block of keyframes.
 
     Args:
         folder: of the files that :func:`make_query_cache` has made.
         tokens: of N keyframes.
-        mirror: whether mirrored keyframes are wanted too.
-        encode: the encoder.
+        encode: the encoder. It is asked for mirrored keyframes if the files were made for them, whoever fills them.
         process, processes: which share. All is there once every process is done.
     """
+    mirror = json.loads((folder / ABOUT_FILE).read_text(encoding='utf-8'))['mirror']
     features, positions_m, done = (np.load(folder / f'{name}.npy', mmap_mode='r+') for name in ARRAYS)
     for block in range(process, len(done), processes):
         if done[block]:

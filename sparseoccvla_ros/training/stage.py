@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from sparseoccvla_ros.data.dataset import Augmentation, collate
+from sparseoccvla_ros.data.dataset import Augmentation, KeyframeDataset, collate
 from sparseoccvla_ros.data.scene_augmentation import SceneAugmentation
 from sparseoccvla_ros.model.checkpoint import MODEL_FILE, file_sha256
 from sparseoccvla_ros.model.config import VLAConfig
@@ -94,14 +95,16 @@ def cached_queries(recipe: Recipe, config: VLAConfig, perception: nn.Module, acc
     mirrors = recipe.augmentation.scene is not None and recipe.augmentation.scene.flip_y_probability > 0.0
     images_only = replace(recipe, terms=('distillation',), data=replace(recipe.data, query_cache=''))
     flip = Augmentation(scene=SceneAugmentation(flip_y_probability=1.0))
-    data_of = {False: keyframe_data(images_only, config, Augmentation(), images=True)}
-    if mirrors:
-        data_of[True] = keyframe_data(images_only, config, flip, images=True)
+
+    @cache
+    def data_of(mirrored: bool) -> KeyframeDataset:
+        return keyframe_data(images_only, config, flip if mirrored else Augmentation(), images=True)
+
     device = next(perception.parameters()).device
 
     @torch.no_grad()
     def compute(indices: Sequence[int], mirror: bool) -> tuple[Tensor, Tensor]:
-        data = data_of[mirror]
+        data = data_of(mirror)
         found = []
         for begin in range(0, len(indices), ENCODED_AT_ONCE):
             batch = collate([data.sample(index, 0) for index in indices[begin : begin + ENCODED_AT_ONCE]])
@@ -109,7 +112,7 @@ def cached_queries(recipe: Recipe, config: VLAConfig, perception: nn.Module, acc
             found.append((output.features, output.positions_m))
         return torch.cat([features for features, _ in found]), torch.cat([positions_m for _, positions_m in found])
 
-    moments = data_of[False].moments
+    moments = data_of(False).moments
     tokens = [moment.token for moment in moments]
     # images by their sizes, which another rendering does not keep
     frames = [frame for moment in moments for row in moment.camera_frames for frame in row if frame]
@@ -121,6 +124,6 @@ def cached_queries(recipe: Recipe, config: VLAConfig, perception: nn.Module, acc
     with accelerator.main_process_first():  # the others find the files
         make_query_cache(folder, key, len(tokens), width, mirrors)
     share = (accelerator.process_index, accelerator.num_processes)
-    cache = fill_query_cache(folder, tokens, mirrors, compute, *share)
+    queries = fill_query_cache(folder, tokens, compute, *share)
     accelerator.wait_for_everyone()
-    return cache
+    return queries

@@ -46,26 +46,32 @@ def assert_whole(cache):
 
 def test_an_interrupted_run_goes_on_where_it_stopped(folder):
     with pytest.raises(RuntimeError, match='killed'):
-        fill_query_cache(folder, TOKENS, True, Encoder(fails_at=5))
+        fill_query_cache(folder, TOKENS, Encoder(fails_at=5))
     make_query_cache(folder, 'key', len(TOKENS), (QUERIES, CHANNELS), mirror=True)
     later = Encoder()
-    assert_whole(fill_query_cache(folder, TOKENS, True, later))
+    assert_whole(fill_query_cache(folder, TOKENS, later))
     assert {index for index, _ in later.asked} == {4, 5, 6}
     nothing = Encoder()
-    assert_whole(fill_query_cache(folder, TOKENS, True, nothing))
+    assert_whole(fill_query_cache(folder, TOKENS, nothing))
     assert nothing.asked == []
+
+
+def test_who_wants_no_mirror_images_still_computes_them_for_files_that_have_them(folder):
+    """Else a later run would take their empty halves for done."""
+    make_query_cache(folder, 'key', len(TOKENS), (QUERIES, CHANNELS), mirror=False)
+    assert_whole(fill_query_cache(folder, TOKENS, Encoder()))
 
 
 def test_processes_share_the_work(folder):
     """Each does blocks of its own, whatever the others have done by then; a run of another number of them goes on."""
     first, second = Encoder(), Encoder(fails_at=6)
-    fill_query_cache(folder, TOKENS, True, first, 0, 2)
+    fill_query_cache(folder, TOKENS, first, 0, 2)
     with pytest.raises(RuntimeError, match='killed'):
-        fill_query_cache(folder, TOKENS, True, second, 1, 2)
+        fill_query_cache(folder, TOKENS, second, 1, 2)
     assert {index for index, _ in first.asked} == {0, 1, 4, 5}
     assert {index for index, _ in second.asked} == {2, 3}
     for process in range(3):
-        fill_query_cache(folder, TOKENS, True, Encoder(), process, 3)
+        fill_query_cache(folder, TOKENS, Encoder(), process, 3)
     assert_whole(QueryCache(folder, TOKENS))
 
 

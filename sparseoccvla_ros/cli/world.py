@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from sparseoccvla_ros.cli.interruption import lasting_interruption
 from sparseoccvla_ros.world.files.partial import Partial
 from sparseoccvla_ros.world.files.tables import VERSION
 from sparseoccvla_ros.world.files.writer import WorldRequest, parse_city, parse_size, write_world
@@ -42,12 +43,14 @@ def world(
         town = None if city is None else parse_city(city)
         request = WorldRequest(scenes, seed, width_px, height_px, sweep_hz, seconds, town, depth, semantics, lens)
         with ExitStack() as stack:
+            check_interruption = stack.enter_context(lasting_interruption())
             progress = _progress(console)
             task = progress.add_task('keyframes', total=request.keyframes, speed='')
             kept: int | None = None
 
             def show(done: int) -> None:
                 nonlocal kept
+                check_interruption()
                 if kept is None:
                     # Only now: what is refused gets no progress bar.
                     stack.enter_context(progress)

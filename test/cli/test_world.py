@@ -118,6 +118,25 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, workers):
     assert unfinished.folder.is_dir()
 
 
+@pytest.mark.parametrize('lost', ['for an error', 'for nothing'])
+def test_ctrl_c_that_a_library_takes_for_something_else_interrupts(tmp_path, monkeypatch, lost):
+    def write_world(_out, _request, _workers, on_keyframes):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt as interruption:  # as numpy's comparison of records
+            if lost == 'for an error':
+                raise TypeError('Cannot compare structured arrays') from interruption
+        on_keyframes(1)
+        pytest.fail('it went on')
+
+    monkeypatch.setattr('sparseoccvla_ros.cli.world.write_world', write_world)
+    before = signal.getsignal(signal.SIGINT)
+    result = CliRunner().invoke(app, ['--out', str(tmp_path / 'data'), *FAST])
+    assert result.exit_code == 130, result.output
+    assert 'Traceback' not in result.output
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_impossible_parameters_are_refused(tmp_path):
     for option, value, message in (
         ('--size', '352', 'WIDTHxHEIGHT'),

@@ -144,9 +144,38 @@ class SceneLanguage(nn.Module):
         """
         return self._forward(embeddings, past, None)
 
-    def _forward(self, embeddings: Tensor, past: KeyValues | None, mask: Tensor | None) -> tuple[Tensor, KeyValues]:
-        """``mask``: additive [1, 1, L, L], None: causal."""
+    def read_side_by_side(self, embeddings: Tensor, text: Tensor, past: KeyValues) -> Tensor:
+        """Run the language model over several texts in a row, each after what ``past`` holds, none after another.
+
+        Args:
+            embeddings: [B, n, D].
+            text: int64 [B, n], which text a token belongs to; the tokens of one lie together, in their order. -1:
+                padding.
+            past: of the same B.
+
+        Returns:
+            hidden states float32 [B, n, D]: each text's as :meth:`forward_embeddings` gives them for it alone.
+
+        Raises:
+            ValueError: past and one of the texts together exceed the context.
+        """
+        places = torch.arange(text.shape[1], device=text.device)
+        begins = torch.ones_like(text, dtype=torch.bool)
+        begins[:, 1:] = text[:, 1:] != text[:, :-1]
+        offsets = places - torch.where(begins, places, 0).cummax(dim=1).values
+        offsets = offsets.where(text >= 0, 0)
+        seen = (text[:, :, None] == text[:, None, :]).tril()
+        mask = torch.zeros(seen.shape, device=text.device).masked_fill(~seen, -torch.inf)
+        mask = nn.functional.pad(mask, (past.length, 0))  # all of the past is seen
+        return self._forward(embeddings, past, mask[:, None], past.length + offsets)[0]
+
+    def _forward(
+        self, embeddings: Tensor, past: KeyValues | None, mask: Tensor | None, positions: Tensor | None = None
+    ) -> tuple[Tensor, KeyValues]:
+        """``mask``: additive [1 or B, 1, L, past and L], None: causal; ``positions`` [B, L], None: in a row."""
         length = embeddings.shape[1] + (past.length if past else 0)
+        if positions is not None:
+            length = int(positions.max()) + 1
         if length > self.config.context_length:
             raise ValueError(f'{length} tokens exceed the context of {self.config.context_length}')
         cache = DynamicCache()
@@ -160,6 +189,7 @@ class SceneLanguage(nn.Module):
         out = model(
             inputs_embeds=embeddings.to(dtype),
             attention_mask=None if mask is None else mask.to(dtype),
+            position_ids=positions,
             past_key_values=cache,
             use_cache=True,
         )

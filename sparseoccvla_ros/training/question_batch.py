@@ -1,6 +1,6 @@
-"""Questions with their answers as padded token rows, and which of these tokens are the answer.
+"""All questions about a scene, with their answers, packed into one row of tokens behind the scene's prefix.
 
-Letters: B pairs, n tokens of the longest row.
+Letters: S scenes, n tokens of the longest row.
 """
 
 from __future__ import annotations
@@ -25,12 +25,23 @@ class TokenizedPair:
 
 @dataclass(frozen=True)
 class QuestionBatch:
-    """Rows [B, n], padded behind: causal attention keeps the padding from everything that counts."""
+    """Rows [S, n], padded behind; none of a row's questions sees the others or the padding."""
 
     #: int64.
     token_ids: Tensor
-    #: Bool: tokens of the answer, the end token included.
+    #: Bool: tokens of an answer, the end token included.
     is_answer: Tensor
+    #: int64: the number of the row's question that a token belongs to; -1: padding.
+    question: Tensor
+
+    def to(self, device: torch.device) -> QuestionBatch:
+        """The same on another device."""
+        return QuestionBatch(self.token_ids.to(device), self.is_answer.to(device), self.question.to(device))
+
+    def scenes(self, order: Sequence[int]) -> QuestionBatch:
+        """Rows in another order: questions about other scenes."""
+        chosen = list(order)
+        return QuestionBatch(self.token_ids[chosen], self.is_answer[chosen], self.question[chosen])
 
 
 def tokenize_pair(language: SceneLanguage, question: str, answer: str) -> TokenizedPair:
@@ -49,12 +60,23 @@ def tokenize_pair(language: SceneLanguage, question: str, answer: str) -> Tokeni
     return TokenizedPair(tuple(told), len(asked))
 
 
-def question_batch(pairs: Sequence[TokenizedPair], pad_token: int) -> QuestionBatch:
-    """Rows of equal length, on the CPU."""
-    length = max(len(pair.tokens) for pair in pairs)
-    token_ids = torch.full((len(pairs), length), pad_token)
-    is_answer = torch.zeros(len(pairs), length, dtype=torch.bool)
-    for row, pair in enumerate(pairs):
-        token_ids[row, : len(pair.tokens)] = torch.tensor(pair.tokens)
-        is_answer[row, pair.question : len(pair.tokens)] = True
-    return QuestionBatch(token_ids, is_answer)
+def question_batch(pairs: Sequence[Sequence[TokenizedPair]], pad_token: int) -> QuestionBatch:
+    """Rows of equal length, on the CPU.
+
+    Args:
+        pairs: of each scene, any number of them; one question at least in all.
+        pad_token: what fills a row.
+    """
+    rows = [[token for pair in of_scene for token in pair.tokens] for of_scene in pairs]
+    shape = (len(rows), max(len(row) for row in rows))
+    token_ids, is_answer = torch.full(shape, pad_token), torch.zeros(shape, dtype=torch.bool)
+    question = torch.full(shape, -1)
+    for row, of_scene in enumerate(pairs):
+        token_ids[row, : len(rows[row])] = torch.tensor(rows[row], dtype=torch.int64)
+        begin = 0
+        for number, pair in enumerate(of_scene):
+            end = begin + len(pair.tokens)
+            is_answer[row, begin + pair.question : end] = True
+            question[row, begin:end] = number
+            begin = end
+    return QuestionBatch(token_ids, is_answer, question)

@@ -155,16 +155,12 @@ class SceneObjective(nn.Module):
         return {f'planner.{name}': term(value, count, weight) for name, value in terms.items()}
 
     def _answers(self, prefix: KeyValues, batch: Batch) -> Term:
-        asked = [(place, *pair) for place, pairs in enumerate(batch['questions']) for pair in pairs]
-        if not asked:
+        pairs = [[self._tokenize(*pair) for pair in of_scene] for of_scene in batch['questions']]
+        if not any(pairs):
             nothing = 0.0 * sum(keys.sum() + values.sum() for keys, values in prefix.layers)
             return term(nothing, 0)
-        pairs = [self._tokenize(question, answer) for _, question, answer in asked]
-        rows = question_batch(pairs, self.language.tokenizer.pad_token_id)
-        device = prefix.layers[0][0].device
-        rows = type(rows)(rows.token_ids.to(device), rows.is_answer.to(device))
-        scene_of = torch.tensor([place for place, *_ in asked], device=device)
-        loss = answer_loss(self.language, prefix, rows, scene_of)
+        rows = question_batch(pairs, self.language.tokenizer.pad_token_id).to(prefix.layers[0][0].device)
+        loss = answer_loss(self.language, prefix, rows)
         return term(loss, rows.is_answer[:, 1:].sum(), self._weights.answers)
 
 

@@ -42,20 +42,33 @@ def scenes():
     return torch.randn(2, 12, 32, generator=generator), 20 * torch.randn(2, 12, 3, generator=generator)
 
 
-def batch_of(language: SceneLanguage, pairs=PAIRS) -> QuestionBatch:
-    return question_batch([tokenize_pair(language, *pair) for pair in pairs], language.tokenizer.pad_token_id)
+#: Of two scenes.
+PAIRS_OF_SCENES = ([PAIRS[1]], [PAIRS[0], PAIRS[2]])
 
 
-def test_the_mask_marks_the_answer_and_its_end(language):
+def batch_of(language: SceneLanguage, pairs=PAIRS_OF_SCENES) -> QuestionBatch:
+    tokenized = [[tokenize_pair(language, *pair) for pair in of_scene] for of_scene in pairs]
+    return question_batch(tokenized, language.tokenizer.pad_token_id)
+
+
+def loss_of(language: SceneLanguage, scenes, batch: QuestionBatch) -> torch.Tensor:
+    return answer_loss(language, language.read_scene(language.scene_prompt(*scenes))[1], batch)
+
+
+def test_the_mask_marks_each_answer_and_its_end(language):
     batch = batch_of(language)
-    for row, (question, answer) in enumerate(PAIRS):
-        told, mask = batch.token_ids[row], batch.is_answer[row]
-        assert language.tokenizer.decode(told[mask]) == f'{answer}</s>'
-        before = told[: int(mask.nonzero()[0])]
-        assert language.tokenizer.decode(before) == f'<|user|>{question}<|assistant|>'
-        assert before.tolist() == language.question_tokens([(question, None)])
-        after = told[int(mask.nonzero()[-1]) + 1 :]
-        assert bool((after == language.tokenizer.pad_token_id).all())
+    for row, pairs in enumerate(PAIRS_OF_SCENES):
+        for number, (question, answer) in enumerate(pairs):
+            own = batch.question[row] == number
+            told, mask = batch.token_ids[row][own], batch.is_answer[row][own]
+            assert language.tokenizer.decode(told[mask]) == f'{answer}</s>'
+            before = told[: int(mask.nonzero()[0])]
+            assert language.tokenizer.decode(before) == f'<|user|>{question}<|assistant|>'
+            assert before.tolist() == language.question_tokens([(question, None)])
+            assert bool(mask[len(before) :].all())
+        padding = batch.question[row] == -1
+        assert bool((batch.token_ids[row][padding] == language.tokenizer.pad_token_id).all())
+        assert not bool(batch.is_answer[row][padding].any())
 
 
 def test_a_template_that_prompts_otherwise_than_it_teaches_is_refused(language):
@@ -65,33 +78,63 @@ def test_a_template_that_prompts_otherwise_than_it_teaches_is_refused(language):
         tokenize_pair(language, 'Go', 'Yes')
 
 
-def test_loss_is_the_cross_entropy_of_each_answer_read_alone(language, scenes):
-    """Batching, padding and the shared prefix against one whole prompt at a time."""
+@pytest.mark.parametrize('prefix_attention', ['causal', 'bidirectional'])
+def test_loss_is_the_cross_entropy_of_each_answer_read_alone(scenes, prefix_attention):
+    """Packing, padding and the shared prefix against one whole prompt at a time."""
+    config = load_model_config('tiny', SMALL | {'language.prefix_attention': prefix_attention})
+    language = build_language(config, weights=None, seed=0)
     language.causal_lm.lm_head.weight.data *= 20
-    scene_of = [1, 0, 1]
     with torch.no_grad():
-        found = answer_loss(
-            language, language.read_scene(language.scene_prompt(*scenes))[1], batch_of(language), torch.tensor(scene_of)
-        )
+        found = loss_of(language, scenes, batch_of(language))
         terms = []
-        for (question, answer), scene in zip(PAIRS, scene_of, strict=True):
+        for scene, pairs in enumerate(PAIRS_OF_SCENES):
             prompt = language.scene_prompt(scenes[0][scene][None], scenes[1][scene][None])
-            asked = language.question_tokens([(question, None)])
-            told = language.question_tokens([(question, answer)])
-            hidden, _ = language.read_scene(prompt, language.embed_text(torch.tensor([told])))
-            scores = language.logits(hidden[0, prompt.length :]).log_softmax(dim=-1)
-            terms += [-scores[place - 1, told[place]] for place in range(len(asked), len(told))]
+            for question, answer in pairs:
+                asked = language.question_tokens([(question, None)])
+                told = language.question_tokens([(question, answer)])
+                hidden, _ = language.read_scene(prompt, language.embed_text(torch.tensor([told])))
+                scores = language.logits(hidden[0, prompt.length :]).log_softmax(dim=-1)
+                terms += [-scores[place - 1, told[place]] for place in range(len(asked), len(told))]
     torch.testing.assert_close(found, torch.stack(terms).mean(), atol=1e-4, rtol=1e-4)
+
+
+def test_gradients_are_those_of_the_questions_one_after_the_other(language, scenes):
+    loss_of(language, scenes, batch_of(language)).backward()
+    packed = {
+        name: parameter.grad.clone() for name, parameter in language.named_parameters() if parameter.grad is not None
+    }
+    language.zero_grad()
+    whole = batch_of(language)
+    for scene, pairs in enumerate(PAIRS_OF_SCENES):
+        for pair in pairs:
+            alone = batch_of(language, [[pair] if place == scene else [] for place in range(2)])
+            share = alone.is_answer.sum() / whole.is_answer.sum()
+            (share * loss_of(language, scenes, alone)).backward()
+    assert 'connector.project.weight' in packed
+    for name, parameter in language.named_parameters():
+        if name in packed:
+            torch.testing.assert_close(packed[name], parameter.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_the_context_holds_a_scene_and_one_question_not_all_of_them(scenes):
+    config = load_model_config('tiny', SMALL | {'language.context_length': 48})
+    language = build_language(config, weights=None, seed=0)
+    many = batch_of(language, [PAIRS * 4, []])
+    prefix = language.read_scene(language.scene_prompt(*scenes))[1]
+    assert prefix.length + many.token_ids.shape[1] > 48
+    assert bool(answer_loss(language, prefix, many).isfinite())
+    with pytest.raises(ValueError, match='exceed the context of 48'):
+        answer_loss(language, prefix, batch_of(language, [[('Why? ' * 30, 'Yes.')], []]))
 
 
 def test_loss_falls_and_reaches_the_connector(language, scenes):
     """Two scenes, the same question, other answers: only through the scene can the loss go below ln 2 a choice."""
-    pairs = [('What is ahead?', 'A bus.'), ('What is ahead?', 'A tree.')]
-    batch, scene_of = batch_of(language, pairs), torch.tensor([0, 1])
+    pairs = [[('What is ahead?', 'A bus.')], [('What is ahead?', 'A tree.')]]
+    batch = batch_of(language, pairs)
     optimizer = torch.optim.AdamW(language.parameters(), lr=3e-3)
     losses = []
     for _ in range(60):
-        loss = answer_loss(language, language.read_scene(language.scene_prompt(*scenes))[1], batch, scene_of)
+        loss = loss_of(language, scenes, batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -99,16 +142,13 @@ def test_loss_falls_and_reaches_the_connector(language, scenes):
     assert bool(language.connector.project.weight.grad.abs().sum() > 0)
     assert losses[-1] < 0.05 < losses[0]
     with torch.no_grad():
-        swapped = answer_loss(language, language.read_scene(language.scene_prompt(*scenes))[1], batch, 1 - scene_of)
-    assert swapped > 1.0
+        assert loss_of(language, scenes, batch.scenes([1, 0])) > 1.0
 
 
 def test_resumed_equals_uninterrupted(language, scenes, tmp_path):
     def steps(model, optimizer, count):
         for _ in range(count):
-            loss = answer_loss(
-                model, model.read_scene(model.scene_prompt(*scenes))[1], batch_of(model), torch.tensor([0, 1, 0])
-            )
+            loss = loss_of(model, scenes, batch_of(model))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -71,11 +71,10 @@ def train(
         for group in optimizer.param_groups:
             group['lr'] = lr
         places = places_of_step(sorted(of_keyframe), step, request)
-        batch = question_batch([pair for p in places for pair in of_keyframe[p]], language.tokenizer.pad_token_id)
-        scene_of = torch.tensor([number for number, place in enumerate(places) for _ in of_keyframe[place]])
+        batch = question_batch([of_keyframe[place] for place in places], language.tokenizer.pad_token_id)
         prompt = language.scene_prompt(keyframes.features[places], keyframes.positions_m[places])
         _, prefix = language.read_scene(prompt)
-        loss = answer_loss(language, prefix, batch, scene_of)
+        loss = answer_loss(language, prefix, batch)
         if not torch.isfinite(loss):
             raise FloatingPointError(f'step {step}: loss {loss.item()}')
         optimizer.zero_grad(set_to_none=True)
@@ -88,7 +87,8 @@ def train(
             now_s = time.perf_counter()
             step_ms = 1e3 * (now_s - reported_s) / len(losses)
             with torch.no_grad():  # the last batch, each question about the next keyframe
-                swapped = answer_loss(language, prefix, batch, (scene_of + 1) % len(places))
+                order = [*range(1, len(places)), 0]
+                swapped = answer_loss(language, prefix, batch.scenes([order.index(n) for n in range(len(places))]))
             row = {'step': step, 'loss': round(sum(losses) / len(losses), 5), 'swapped_loss': round(swapped.item(), 5)}
             report(out, {**row, 'lr': round(lr, 7), 'step_ms': round(step_ms)})
             save_run(out / 'state.pt', run, language, optimizer, step)

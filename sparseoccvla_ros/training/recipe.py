@@ -232,8 +232,8 @@ def _yaml(text: str, where: str) -> Any:
 
 
 def _value(text: str, key: str) -> Any:
-    """As in YAML, and 1e-3 is a number too."""
-    value = _yaml(text, key)
+    """As in YAML, but 1e-3 is a number too, and nothing is an empty text (``data.split=``)."""
+    value = _yaml(text, key) if text else ''
     if isinstance(value, str):
         try:
             return float(value)

@@ -24,6 +24,7 @@ def test_changes_on_the_command_line_are_typed_as_yaml(recipe_of):
     assert recipe_of('optimization.peak_lr=1e-2').optimization.peak_lr == 0.01
     recipe = recipe_of('optimization.steps=7', 'terms=[occupancy]', 'train=[perception.encoder]', 'data.split=""')
     assert (recipe.optimization.steps, recipe.terms, recipe.data.split) == (7, ('occupancy',), '')
+    assert recipe_of('data.split=').data.split == ''
 
 
 @pytest.mark.parametrize(

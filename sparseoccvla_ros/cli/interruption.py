@@ -39,5 +39,7 @@ def lasting_interruption() -> Iterator[Callable[[], None]]:
         if came:
             raise KeyboardInterrupt from error
         raise
+    else:
+        check()
     finally:
         signal.signal(signal.SIGINT, before)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from sparseoccvla_ros.data.image_augmentation import ImageAugmentation, ImageWarp
-from sparseoccvla_ros.data.keyframes import camera_view, encoder_inputs
+from sparseoccvla_ros.data.keyframes import NO_FRAME, camera_view, encoder_inputs
 from sparseoccvla_ros.data.moments import Moment, scene_moments
 from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesError, NuScenesTables, SensorFrame
 from sparseoccvla_ros.data.occ3d import FREE, GRID_SHAPE, UNLABELLED, load_labels
@@ -277,7 +277,7 @@ class KeyframeDataset:
 
     def _view(self, frame: SensorFrame | None, draws: _Draws, place: int, slot: int) -> CameraView:
         if frame is None:
-            raise CameraFault('no_frame', 'none at this time')
+            raise CameraFault(NO_FRAME, 'none at this time')
         view = camera_view(frame, self.request.width_px, self.request.height_px, draws.warps[slot])
         change = draws.changes[slot]
         if change is None:

@@ -15,6 +15,9 @@ from sparseoccvla_ros.sensors.decode import CameraFault, decode_compressed
 from sparseoccvla_ros.sensors.preprocess import ImageFit
 from sparseoccvla_ros.sensors.projection import view_projections
 
+#: Why a camera is missing: the data set has no image of it at that time.
+NO_FRAME = 'no_frame'
+
 
 def keyframe_view(sample: Sample, cameras: Sequence[str], width_px: int, height_px: int) -> SurroundView:
     """Images of a keyframe, fitted to the network's size, with the ego frame that its labels are in.
@@ -37,7 +40,7 @@ def keyframe_view(sample: Sample, cameras: Sequence[str], width_px: int, height_
     for name in cameras:
         frame = sample.sensors.get(name)
         if frame is None:
-            missing[name] = 'no_frame'
+            missing[name] = NO_FRAME
             continue
         try:
             views.append(camera_view(frame, width_px, height_px))

@@ -31,7 +31,9 @@ class PositionEncoding(nn.Module):
         """positions [..., 3], metres, ego frame -> [..., width]."""
         fractions = (positions_m - self.low_m) / self.size_m
         phases = (fractions[..., None] * self.frequencies).flatten(-2)  # [..., 3 * FREQUENCIES]
-        return self.mlp(torch.cat([fractions, phases.sin(), phases.cos()], dim=-1))
+        waves = torch.cat([fractions, phases.sin(), phases.cos()], dim=-1)
+        with torch.autocast(waves.device.type, enabled=False):  # bf16 has steps of 0.3 m at the range's far end
+            return self.mlp(waves.to(self.mlp[0].weight.dtype))
 
 
 class Connector(nn.Module):

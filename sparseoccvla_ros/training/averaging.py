@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
 class WeightAverage:
@@ -24,12 +25,16 @@ class WeightAverage:
                 start = f'{name}.' if name else ''
                 self._own |= {f'{start}running_mean': child.running_mean, f'{start}running_var': child.running_var}
         self._averages = {name: tensor.clone() for name, tensor in self._own.items()}
+        # under FSDP parameters are shared among processes, statistics are not: one call takes but one kind
+        shared = {name for name, tensor in self._own.items() if isinstance(tensor, DTensor)}
+        self._alike = [names for names in (shared, self._own.keys() - shared) if names]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after a step; ``step`` counts from one."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self._averages.values()), list(self._own.values()), 1 - decay)
+        for names in self._alike:
+            torch._foreach_lerp_([self._averages[n] for n in names], [self._own[n] for n in names], 1 - decay)
 
     def state(self) -> dict[str, Tensor]:
         """The averages by name, sharing memory: writing into them sets them."""

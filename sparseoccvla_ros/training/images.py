@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,10 @@ class ImageStream:
         """Images of an epoch."""
         return len(self._images)
 
+    def digest(self) -> str:
+        """SHA-256 of what is learnt from: the images' names, in their order."""
+        return hashlib.sha256('\n'.join(source.frame.path.name for source in self._images).encode()).hexdigest()
+
     def __getitem__(self, position: int) -> Item:
         """One sample.
 
@@ -82,7 +87,10 @@ class ImageStream:
             raise NuScenesError(f'{frame.path}: {fault}') from fault
         # a white image stays white where the warped one shows nothing but the photograph
         shown = fit.apply(np.full_like(photograph, 255))[..., 0] == 255
-        item: Item = {'image': image if change is None else change.apply(image, rng)}
+        item: Item = {
+            'photograph': str(frame.path),
+            'image': image if change is None else change.apply(image, rng),
+        }
         if 'semantics' in source.labels:
             classes = warp_labels(read_classes(source.labels['semantics'], frame), fit)
             item['target_class'] = np.where(shown, classes, np.uint8(UNLABELLED))

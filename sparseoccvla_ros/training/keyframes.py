@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ import numpy as np
 
 from sparseoccvla_ros.data.dataset import Augmentation, Item, KeyframeDataset, SampleRequest
 from sparseoccvla_ros.data.ego_future import commands_by_token, scene_ego_futures
+from sparseoccvla_ros.data.keyframes import NO_FRAME
 from sparseoccvla_ros.data.nuscenes import NuScenesError, NuScenesTables
 from sparseoccvla_ros.data.qa.sources import PLACES, load_questions
 from sparseoccvla_ros.data.splits import split_scenes
@@ -38,7 +41,6 @@ class KeyframeStream:
         usable: indices of those that are learnt from.
         questions: (question, answer) by sample token.
         per_keyframe: at most so many of them at once.
-        queries: of the fixed encoder, or None.
     """
 
     def __init__(
@@ -47,14 +49,24 @@ class KeyframeStream:
         usable: Sequence[int],
         questions: dict[str, list[tuple[str, str]]],
         per_keyframe: int,
-        queries: QueryCache | None = None,
     ) -> None:
         self._data, self._usable, self._questions = data, usable, questions
-        self._per_keyframe, self._queries = per_keyframe, queries
+        self._per_keyframe = per_keyframe
+        self._queries: QueryCache | None = None
 
     def __len__(self) -> int:
         """Keyframes of an epoch."""
         return len(self._usable)
+
+    def digest(self) -> str:
+        """SHA-256 of what is learnt from: keyframes and their questions, in their order."""
+        tokens = [self._data.moments[index].token for index in self._usable]
+        learnt = [(token, self._questions.get(token, [])) for token in tokens]
+        return hashlib.sha256(json.dumps(learnt).encode()).hexdigest()
+
+    def read_queries(self, queries: QueryCache) -> None:
+        """Take the queries of a fixed encoder from now on."""
+        self._queries = queries
 
     def __getitem__(self, position: int) -> Item:
         """Raises what :meth:`KeyframeDataset.sample` does."""
@@ -66,6 +78,9 @@ class KeyframeStream:
         rng = np.random.default_rng([self._data.seed, epoch, index, 1])
         chosen = rng.permutation(len(asked))[: self._per_keyframe]
         item['questions'] = tuple(asked[number] for number in chosen)
+        for frame, camera, reason in item.get('missing', ()):
+            if reason != NO_FRAME:
+                logger.warning('%s: %s, frame %d: %s; learnt without it', item['token'], camera, frame, reason)
         if self._queries is not None:
             item['query_features'], item['query_positions_m'] = self._queries.read(item['token'], mirrored)
         return item
@@ -107,10 +122,33 @@ def keyframe_data(recipe: Recipe, config: VLAConfig, augmentation: Augmentation,
             f'{len(data.unlabelled)} of {len(data)} keyframes have no labels.npz in {root / settings.gts}:\n  {listed}'
             f'\n{"  ..." if len(data.unlabelled) > SHOWN else ""}data.missing_labels=skip leaves them out'
         )
+    if images:
+        _require_images(data, settings)
     return data
 
 
-def keyframe_stream(recipe: Recipe, data: KeyframeDataset, queries: QueryCache | None) -> KeyframeStream:
+def _require_images(data: KeyframeDataset, settings: DataSettings) -> None:
+    """Of all frames, before hours are spent on what they show.
+
+    Raises:
+        FileNotFoundError: image files are missing; they are counted and listed.
+    """
+    paths = {frame.path for moment in data.moments for row in moment.camera_frames for frame in row if frame}
+    missing = sorted(path for path in paths if not path.is_file())
+    if not missing:
+        return
+    counted = f'{len(missing)} of {len(paths)} images are not there'
+    if settings.missing_images == 'mask':
+        logger.warning('%s, for example %s; learnt without them', counted, missing[0])
+        return
+    listed = '\n  '.join(map(str, missing[:SHOWN]))
+    raise FileNotFoundError(
+        f'{counted}:\n  {listed}\n{"  ..." if len(missing) > SHOWN else ""}'
+        'data.missing_images=mask learns without these cameras'
+    )
+
+
+def keyframe_stream(recipe: Recipe, data: KeyframeDataset) -> KeyframeStream:
     """The row of samples that a recipe asks for.
 
     Raises:
@@ -138,7 +176,7 @@ def keyframe_stream(recipe: Recipe, data: KeyframeDataset, queries: QueryCache |
     if not usable:
         raise ValueError(f'{settings.root}: no keyframe is left to learn from')
     logger.info('%d keyframes, %d questions', len(usable), sum(map(len, questions.values())))
-    return KeyframeStream(data, usable, dict(questions), settings.questions_per_keyframe, queries)
+    return KeyframeStream(data, usable, dict(questions), settings.questions_per_keyframe)
 
 
 def chosen_scenes(tables: NuScenesTables, settings: DataSettings) -> list[str]:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import psutil
@@ -50,12 +51,14 @@ class TrainingLog:
     def __enter__(self) -> TrainingLog:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._enabled:
             if self._seconds:
                 self.note(f'waited for data {self._waited_s / self._seconds:.1%} of the time')
-            self._file.close()
-            self._board.close()
+            for file in (self._file, self._board):
+                # what a full disk did not take is still waiting; why the training ends is more to the point
+                with suppress(OSError) if kind else nullcontext():
+                    file.close()
 
     def step(
         self, step: int, terms: Mapping[str, float], lr: float, gradient_norm: float, seconds: float, waited_s: float
@@ -80,14 +83,13 @@ class TrainingLog:
             'rss_mb': round(psutil.Process().memory_info().rss / 2**20),
             **({'gpu_mb': round(torch.cuda.max_memory_allocated() / 2**20)} if torch.cuda.is_initialized() else {}),
         }
+        self._write(row, f'step {step}')
         try:
-            self._file.write(json.dumps(row) + '\n')
-            self._file.flush()
-        except OSError as error:  # a full disk
-            raise RunWriteError(f'step {step}: {self._file.name} cannot be written ({error})') from error
-        for name, value in row.items():
-            if name != 'step':
-                self._board.add_scalar(name.replace('.', '/'), value, step)
+            for name, value in row.items():
+                if name != 'step':
+                    self._board.add_scalar(name.replace('.', '/'), value, step)
+        except OSError as error:
+            raise RunWriteError(f'step {step}: {self._board.log_dir} cannot be written ({error})') from error
         groups: dict[str, float] = defaultdict(float)
         for name, value in terms.items():
             groups[name.split('.')[0]] += value
@@ -105,10 +107,21 @@ class TrainingLog:
             print(text, flush=True)  # noqa: T201
 
     def warn(self, text: str) -> None:
-        """On the terminal's error stream, and in the file."""
+        """On the terminal's error stream, and in the file.
+
+        Raises:
+            RunWriteError: the disk is full.
+        """
         if self._enabled:
             print(f'warning: {text}', file=sys.stderr, flush=True)  # noqa: T201
-            self._file.write(json.dumps({'warning': text}) + '\n')
+            self._write({'warning': text}, 'a warning')
+
+    def _write(self, row: Mapping[str, object], what: str) -> None:
+        try:
+            self._file.write(json.dumps(row) + '\n')
+            self._file.flush()
+        except OSError as error:  # a full disk
+            raise RunWriteError(f'{what}: {self._file.name} cannot be written ({error})') from error
 
 
 def _step_of(line: str) -> int:

@@ -45,6 +45,8 @@ class DataSettings:
     gts: str = 'gts'
     #: Keyframes without a label file: end with a list of them, or leave them out.
     missing_labels: Literal['fail', 'skip'] = 'fail'
+    #: Image files that are not there: end with a list of them, or learn without these cameras.
+    missing_images: Literal['fail', 'mask'] = 'fail'
     #: Set of questions: 'world', 'omnidrive' or 'drivelm'; and where it lies, empty: in its usual place in ``root``.
     questions: Literal['none', 'world', 'omnidrive', 'drivelm'] = 'none'
     questions_path: str = ''
@@ -146,6 +148,8 @@ class Recipe:
         for part in self.start:
             if part not in PARTS:
                 raise ValueError(f'start: {part!r} is none of {", ".join(PARTS)}')
+        if 'distillation' in self.terms and not self.trains('distillation'):
+            raise ValueError("terms: 'distillation' needs its projection to learn: put it into train")
         if 'answers' in self.terms and self.data.questions == 'none':
             raise ValueError("terms: 'answers' needs data.questions")
         if self.data.query_cache and self.trains('perception'):

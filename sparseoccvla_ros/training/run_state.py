@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from sparseoccvla_ros.evaluation.replay_summary import revision
 
@@ -51,7 +51,8 @@ def save_run(
         RunWriteError: the disk is full or cannot be written.
     """
     weights, optimizer_state = get_state_dict(module, optimizer, options=_WHOLE)
-    weights = {name: tensor for name, tensor in weights.items() if name in _kept(module)}
+    kept = _kept(module)
+    weights = {name: tensor for name, tensor in weights.items() if name in kept}
     whole = {name: _whole(tensor) for name, tensor in (averages or {}).items()}
     if not writes:
         return
@@ -72,8 +73,8 @@ def save_run(
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch's own writer says RuntimeError when the disk is full
         partial.unlink(missing_ok=True)
-        kept = f'the state before it is kept in {path}' if path.is_file() else 'there is no earlier one'
-        raise RunWriteError(f'step {step}: the state cannot be written ({error}); {kept}') from error
+        left = f'the state before it is kept in {path}' if path.is_file() else 'there is no earlier one'
+        raise RunWriteError(f'step {step}: the state cannot be written ({error}); {left}') from error
 
 
 def resume_run(
@@ -103,7 +104,7 @@ def resume_run(
         raise RunStateError(f'{path} holds {len(found)} tensors, {len(expected)} are trained')
     if averages is not None:
         for name, average in averages.items():
-            average.copy_(state['averages'][name])
+            average.copy_(_shared_as(average, state['averages'][name]))
     options = StateDictOptions(full_state_dict=True, ignore_frozen_params=True, strict=False)
     set_state_dict(
         module,
@@ -140,6 +141,13 @@ def _plain(value: Any) -> Any:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f'{text[:57]}...'
+
+
+def _shared_as(like: Tensor, whole: Tensor) -> Tensor:
+    """A whole tensor in the shares of another one."""
+    if isinstance(like, DTensor):
+        return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements)
+    return whole
 
 
 def _whole(tensor: Tensor) -> Tensor:

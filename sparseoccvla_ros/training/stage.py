@@ -60,11 +60,7 @@ def build_stage(recipe: Recipe, accelerator: Accelerator) -> Stage:
     else:
         teacher = load_teacher(recipe.losses.distillation, device) if 'distillation' in recipe.terms else None
         cached = bool(recipe.data.query_cache)
-        data = keyframe_data(recipe, config, recipe.augmentation, images=not cached)
-        queries = None
-        if cached:
-            queries = cached_queries(recipe, config, parts['perception'].to(device), accelerator)
-        samples = keyframe_stream(recipe, data, queries)
+        samples = keyframe_stream(recipe, keyframe_data(recipe, config, recipe.augmentation, images=not cached))
         objective = SceneObjective(
             config,
             recipe.losses,
@@ -75,6 +71,8 @@ def build_stage(recipe: Recipe, accelerator: Accelerator) -> Stage:
             teacher=teacher,
         )
     choose_trained(objective, recipe)
+    if recipe.data.query_cache:  # last, as it takes longest
+        samples.read_queries(cached_queries(recipe, config, parts['perception'].to(device), accelerator))
     folders = {part: checkpoint_folder(start) for part, start in recipe.start.items()}
     if 'distillation' in recipe.terms:
         folders['teacher'] = Path(recipe.losses.distillation.teacher)
@@ -93,7 +91,9 @@ def cached_queries(recipe: Recipe, config: VLAConfig, perception: nn.Module, acc
     colours.
     """
     mirrors = recipe.augmentation.scene is not None and recipe.augmentation.scene.flip_y_probability > 0.0
-    images_only = replace(recipe, terms=('distillation',), data=replace(recipe.data, query_cache=''))
+    images_only = replace(
+        recipe, terms=('distillation',), train=('distillation',), data=replace(recipe.data, query_cache='')
+    )
     flip = Augmentation(scene=SceneAugmentation(flip_y_probability=1.0))
 
     @cache

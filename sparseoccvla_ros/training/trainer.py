@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from accelerate.utils import GradientAccumulationPlugin
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
 from sparseoccvla_ros.data.dataset import collate
@@ -38,12 +40,12 @@ from sparseoccvla_ros.training.recipe import Recipe
 from sparseoccvla_ros.training.run_state import RunWriteError, resume_run, save_run
 from sparseoccvla_ros.training.schedule import warmed_cosine
 from sparseoccvla_ros.training.signatures import StepWatch, static_warnings
-from sparseoccvla_ros.training.stage import Stage, build_stage
+from sparseoccvla_ros.training.stage import ENCODED_AT_ONCE, Stage, build_stage
 from sparseoccvla_ros.training.term import Term
 
 STATE_FILE, CHECKPOINT_FOLDER = 'state.pt', 'checkpoint'
 #: What may differ when a run goes on.
-MAY_CHANGE = ('out', 'device', 'save_every', 'data.workers', 'data.root', 'data.query_cache')
+MAY_CHANGE = ('out', 'device', 'save_every', 'data.workers', 'data.root', 'data.questions_path', 'data.query_cache')
 BETAS = (0.9, 0.99)
 _OUT_OF_MEMORY = (
     'DefaultCPUAllocator',
@@ -83,22 +85,30 @@ def train(recipe: Recipe, *, stop_after_s: float = math.inf) -> Path | None:
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         kwargs_handlers=[
             DistributedDataParallelKwargs(find_unused_parameters=True),
-            InitProcessGroupKwargs(timeout=timedelta(hours=6)),  # others wait while the first fills the query cache
+            InitProcessGroupKwargs(timeout=timedelta(hours=6)),  # a share of the query cache may take that much longer
         ],
     )
     if accelerator.device.type != torch.device(recipe.device).type:
         raise ValueError(f'device is {recipe.device!r}, accelerate was configured for {accelerator.device}')
     torch.manual_seed(recipe.seed)
-    training = _Training(recipe, accelerator)
+    try:
+        training = _Training(recipe, accelerator)
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f'out of memory before the first step: {_first_line(error)}. The model itself, or the fixed encoder with '
+            f'{ENCODED_AT_ONCE} keyframes (data.query_cache), does not fit, whatever the batch size'
+        ) from error
     try:
         return training.run(begin_s + stop_after_s)
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
         if not _is_out_of_memory(error):
             raise
         size = recipe.optimization.batch_size
         smaller = next((d for d in range(size - 1, 0, -1) if size % d == 0), 1)
         raise TrainingError(
-            f'out of memory with batches of {size}: {str(error).splitlines()[0]}. '
+            f'out of memory with batches of {size}: {_first_line(error)}. '
             + (
                 f'Try optimization.batch_size={smaller} optimization.accumulate='
                 f'{size // smaller * recipe.optimization.accumulate}: the same samples a step; a saved state goes on'
@@ -170,6 +180,8 @@ class _Training:
                 accelerator.backward(loss / optimization.accumulate)
             sums.append(summed)
         norm = accelerator.clip_grad_norm_(self._parameters, optimization.clip_norm)
+        if isinstance(norm, DTensor):  # of FSDP: a share of it
+            norm = norm.full_tensor()
         if not math.isfinite(float(norm)):
             raise TrainingError(
                 f'step {step + 1}: the gradient is not finite, though the losses are: '
@@ -198,8 +210,7 @@ class _Training:
             with torch.autocast(self._accelerator.device.type, torch.bfloat16, enabled=bf16):
                 return self._model(batch)
         except NotFiniteError as error:
-            tokens = ', '.join(map(str, batch['token']))
-            raise TrainingError(f'step {step + 1}: {error}\nkeyframes: {tokens}\n{_KEPT}') from error
+            raise TrainingError(f'step {step + 1}: {error}\n{_samples_of(batch)}\n{_KEPT}') from error
 
     def _any(self, here: bool) -> bool:
         """Whether it is so in any process; each process is told the same."""
@@ -239,10 +250,9 @@ class _Training:
         if summed.isfinite().all():
             return
         listed = '\n'.join(f'  {name}: {t.value.item():.6g} (of {t.count.item():.0f})' for name, t in terms.items())
-        tokens = ', '.join(map(str, batch['token']))
         raise TrainingError(
             f'step {step + 1}: the loss is not finite. Terms of process {self._accelerator.process_index}:\n{listed}\n'
-            f'keyframes: {tokens}\n{_KEPT}'
+            f'{_samples_of(batch)}\n{_KEPT}'
         )
 
     def _identity(self) -> dict[str, Any]:
@@ -261,6 +271,7 @@ class _Training:
             'config': asdict(self._stage.config),
             'weights': self._stage.origins,
             'samples': len(self._stage.samples),
+            'samples_sha256': self._stage.samples.digest(),
             'processes': self._accelerator.num_processes,
         }
 
@@ -319,10 +330,22 @@ def combine(terms: Mapping[str, Term], accelerator: Accelerator) -> tuple[Tensor
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """torch says it with an error of its own on a GPU, and with RuntimeError on a CPU."""
+    """torch says it with an error of its own on a GPU, and with RuntimeError on a CPU; the system with an OSError."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     return any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition('\n')[0] or type(error).__name__
+
+
+def _samples_of(batch: Mapping[str, Any]) -> str:
+    """Which samples a batch is of."""
+    kind = 'token' if 'token' in batch else 'photograph'
+    return f'{"keyframes" if kind == "token" else "images"}: {", ".join(map(str, batch[kind]))}'
 
 
 def _to(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

@@ -89,6 +89,17 @@ def test_labels_of_later_do_not_know_what_lies_behind_their_range():
     assert future.knows(points_m, SPACE).tolist() == [False, True, True, False, True]
 
 
+def test_without_motion_everything_is_known_in_bf16_too():
+    """bf16 has 5.40625 for the 5.4 m that the range is high."""
+    space = SpaceConfig()
+    semantics = torch.full((1, 1, *space.grid_shape), FREE)
+    valid, motion = torch.ones(1, 1, dtype=torch.bool), torch.eye(4)[None, None]
+    ((future,),) = future_voxels(semantics, None, valid, motion, space)
+    points_m = torch.tensor([[0.0, 0.0, 5.4], [39.99, -40.0, 7.0], [-90.0, 3.0, -9.0]])
+    with torch.autocast('cpu', torch.bfloat16):
+        assert future.knows(points_m, space).all()
+
+
 @pytest.mark.parametrize('batch', [1, 3])
 def test_without_motion_it_is_the_loss_of_the_encoder(batch):
     semantics, mask = random_labels(batch, 1)

@@ -11,7 +11,15 @@ from one_step import gradients_of
 from sparseoccvla_ros.training.recipe import load_recipe
 from sparseoccvla_ros.training.trainer import train
 
-SCRIPT = Path(__file__).parent / 'one_step.py'
+
+def run_two(script: str, *arguments: object) -> None:
+    """A script of this folder in two processes."""
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
+    done = subprocess.run(
+        [*command, str(Path(__file__).parent / script), *map(str, arguments)],
+        capture_output=True, text=True, timeout=240, check=False, env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(recipe_of, write_recipe, tmp_path):
@@ -29,16 +37,15 @@ def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(recipe_of,
         'optimization.steps=1',
     ]
     one = gradients_of(load_recipe(str(recipe), [*changes, f'out={tmp_path / "one"}', 'optimization.batch_size=4']))
-    done = subprocess.run(
-        [
-            sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', str(SCRIPT),
-            str(recipe), str(tmp_path / 'two.pt'), *changes, f'out={tmp_path / "two"}', 'optimization.batch_size=2',
-        ],
-        capture_output=True, text=True, timeout=240, check=False, env={**os.environ, 'OMP_NUM_THREADS': '1'},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_two(
+        'one_step.py', recipe, tmp_path / 'two.pt', *changes, f'out={tmp_path / "two"}', 'optimization.batch_size=2'
+    )
     two = torch.load(tmp_path / 'two.pt', weights_only=True)
     assert len(one) == len(two)
     size = torch.stack([gradient.norm() for gradient in one]).norm()
     for expected, found in zip(one, two, strict=True):
         assert (expected - found).norm() <= 1e-3 * expected.norm() + 1e-5 * size
+
+
+def test_weights_in_shares_are_averaged_saved_and_resumed(tmp_path):
+    run_two('sharded_run.py', tmp_path / 'state.pt')

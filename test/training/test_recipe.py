@@ -42,6 +42,7 @@ def test_changes_on_the_command_line_are_typed_as_yaml(recipe_of):
         (['terms=[ocupancy]'], r'terms\[0\]: expected one of'),
         (['train=[percepton]'], r"'percepton' begins with none of"),
         (['start.encoder=somewhere'], r"start: 'encoder' is none of"),
+        (['terms=[occupancy, distillation]'], r"'distillation' needs its projection to learn"),
         (['data.questions=none'], r"'answers' needs data.questions"),
         (['data.query_cache=somewhere'], r'perception is trained'),
         (['data.query_cache=x', 'train=[language]'], r'occupancy and distillation need the images'),

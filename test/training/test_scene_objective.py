@@ -65,7 +65,7 @@ def test_mirrored_keyframes_are_asked_nothing(recipe_of):
     counts = {}
     for probability in (0.0, 1.0):
         augmentation = Augmentation(scene=SceneAugmentation(flip_y_probability=probability))
-        stream = keyframe_stream(recipe, keyframe_data(recipe, config, augmentation, images=True), None)
+        stream = keyframe_stream(recipe, keyframe_data(recipe, config, augmentation, images=True))
         counts[probability] = [len(stream[position]['questions']) for position in range(len(stream))]
     assert max(counts[0.0]) == recipe.data.questions_per_keyframe
     assert sum(counts[1.0]) == 0

@@ -34,7 +34,10 @@ def test_a_missing_position_encoding_is_told(recipe_of, connector):
 def test_switches_that_are_known_to_hurt_are_told(recipe_of):
     overrides = {**recipe_of().overrides, 'planner.ego_fusion': False}
     recipe = recipe_of(
-        overrides=overrides, terms=['distillation', 'planner'], losses={'distillation': {'normalize': False}}
+        overrides=overrides,
+        terms=['distillation', 'planner'],
+        train=['distillation', 'planner'],
+        losses={'distillation': {'normalize': False}},
     )
     normalize, ego = static_warnings(recipe, recipe.model_config(), None)
     assert 'normalize is off' in normalize
@@ -64,7 +67,7 @@ def test_a_pretrained_language_model_has_to_start_far_below_guessing(recipe_of):
 
 
 def test_a_distillation_that_sees_little_or_learns_nothing_is_told(recipe_of):
-    recipe = recipe_of(terms=['occupancy', 'distillation'])
+    recipe = recipe_of(terms=['occupancy', 'distillation'], train=['perception', 'distillation'])
     watch, queries = StepWatch(recipe, recipe.model_config()), 24
     assert watch.observe(1, {'distillation': 1.0}, {'distillation': 2 * queries * 0.6}, 2) == []
     [few] = watch.observe(2, {'distillation': 1.0}, {'distillation': 2 * queries * 0.1}, 2)

@@ -1,5 +1,6 @@
 """The loop: learns, goes on after a kill as if nothing had been, and ends with a word where it cannot go on."""
 
+import errno
 import json
 import resource
 import shutil
@@ -18,6 +19,7 @@ from sparseoccvla_ros.training import trainer
 from sparseoccvla_ros.training.log import TrainingLog
 from sparseoccvla_ros.training.run_state import RunStateError, RunWriteError
 from sparseoccvla_ros.training.trainer import TrainingError, train
+from sparseoccvla_ros.world.files.writer import WorldRequest, write_world
 
 NOT_COMPARED = ('step_ms', 'wait_share', 'rss_mb')
 
@@ -139,6 +141,39 @@ def test_missing_labels_are_listed_and_fail_unless_they_may_be_skipped(recipe_of
     assert train(recipe_of(*changes, 'data.missing_labels=skip')) is not None
 
 
+def test_missing_images_are_listed_and_fail_unless_their_cameras_may_be_left_out(recipe_of, street, tmp_path, caplog):
+    copy = tmp_path / 'copy'
+    shutil.copytree(street, copy, copy_function=lambda source, to: Path(to).symlink_to(source))
+    lost = sorted((copy / 'samples/CAM_BACK').iterdir())
+    for file in lost:
+        file.unlink()
+    changes = ['terms=[occupancy]', 'train=[perception]', 'optimization.steps=1', f'data.root={copy}']
+    with pytest.raises(FileNotFoundError, match='8 of 48 images are not there') as error:
+        train(recipe_of(*changes))
+    assert all(str(file) in str(error.value) for file in lost)
+    assert train(recipe_of(*changes, 'data.missing_images=mask')) is not None
+    assert '8 of 48 images' in caplog.text
+    lost[0].write_bytes(b'no photograph')
+    caplog.clear()
+    changes += ['data.missing_images=mask', 'optimization.batch_size=8', f'out={tmp_path / "broken"}']
+    assert train(recipe_of(*changes)) is not None
+    assert 'CAM_BACK, frame 0' in caplog.text
+
+
+def test_other_questions_under_the_same_name_do_not_go_on_with_the_state(recipe_of, street, tmp_path):
+    asked = tmp_path / 'pairs'
+    shutil.copytree(street / 'questions/pairs', asked)
+    changes = ['terms=[answers]', 'train=[language]', 'optimization.steps=1', f'data.questions_path={asked}']
+    train(recipe_of(*changes))
+    moved = asked.rename(tmp_path / 'moved')
+    changes[-1] = f'data.questions_path={moved}'
+    train(recipe_of(*changes))
+    text = (moved / 'train.jsonl').read_text()
+    (moved / 'train.jsonl').write_text(text.replace('"question": "', '"question": "Now: '))
+    with pytest.raises(RunStateError, match='samples_sha256'):
+        train(recipe_of(*changes))
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_terms(recipe_of, tmp_path, monkeypatch):
     recipe = recipe_of('terms=[occupancy, answers]', 'train=[perception, language]', 'save_every=1')
     real = trainer.combine
@@ -154,6 +189,21 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_terms(recipe_of, t
     with pytest.raises(TrainingError, match=r'step 3: the loss is not finite(.|\n)*answers: nan(.|\n)*keyframes: '):
         train(recipe)
     assert torch.load(tmp_path / 'run/state.pt', weights_only=True)['step'] == 2
+
+
+def test_a_stage_on_images_names_them(recipe_of, tmp_path, monkeypatch):
+    write_world(tmp_path / 'data', WorldRequest(1, 7, 96, 32, 2, 1.0, None, False, True), 1)
+    recipe = recipe_of(
+        'terms=[classes_in_image]', 'train=[perception.backbone, heads]', 'data.questions=none', 'data.split=',
+        f'data.root={tmp_path / "data"}',
+    )  # fmt: skip
+
+    def burst(terms, accelerator):
+        return None, torch.tensor(float('nan'))
+
+    monkeypatch.setattr(trainer, 'combine', burst)
+    with pytest.raises(TrainingError, match=r'classes_in_image(.|\n)*images: .*samples/CAM_.*\.jpg, '):
+        train(recipe)
 
 
 def test_points_that_are_no_numbers_end_the_run_too(recipe_of):
@@ -209,6 +259,26 @@ def test_out_of_memory_says_which_batch_to_try(recipe_of, monkeypatch, size, adv
     monkeypatch.setattr(trainer, 'combine', full)
     with pytest.raises(TrainingError, match=rf'out of memory with batches of {size}(.|\n)*{advice}'):
         train(recipe_of('terms=[occupancy]', 'train=[perception]', f'optimization.batch_size={size}'))
+
+
+def test_out_of_memory_before_the_first_step_does_not_blame_the_batch(recipe_of, monkeypatch):
+    def build(*_):
+        raise OSError(errno.ENOMEM, 'Cannot allocate memory')
+
+    monkeypatch.setattr(trainer, 'build_stage', build)
+    with pytest.raises(TrainingError, match=r'before the first step: .*Cannot allocate memory.*whatever the batch'):
+        train(recipe_of('terms=[occupancy]', 'train=[perception]'))
+
+
+def test_a_full_disk_is_the_reason_told_when_the_log_cannot_be_written(tmp_path):
+    def write() -> None:
+        with TrainingLog(tmp_path, 0, 2, enabled=True) as log:
+            log._file.close()
+            log._file = Path('/dev/full').open('w')  # noqa: SIM115
+            log.step(1, {'answers': 1.0}, 1e-3, 1.0, 1.0, 0.0)
+
+    with pytest.raises(RunWriteError, match='step 1'):
+        write()
 
 
 def test_a_full_disk_leaves_the_state_before(recipe_of, tmp_path):

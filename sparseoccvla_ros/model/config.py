@@ -288,6 +288,9 @@ class PlannerConfig:
     #: Whether the scorer reads speed, acceleration and yaw rate too; the paper's does not. Anchors of one command
     #: differ mostly in speed.
     ego_scoring: bool = False
+    #: Whether those that see the ego's motion (decoder by `ego_fusion`, scorer by `ego_scoring`) are also told, for
+    #: each anchor, where holding speed and yaw rate would lead from it. The paper's find that out from the numbers.
+    ego_rollout: bool = False
     #: Refined candidates of a command whose ends lie closer together than this share of its anchors' have collapsed
     #: (model/candidates.py). 0: never.
     min_diversity: float = 0.25

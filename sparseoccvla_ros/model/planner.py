@@ -16,10 +16,13 @@ from sparseoccvla_ros.model.config import PlannerConfig, VLAConfig
 from sparseoccvla_ros.model.connector import PositionEncoding
 from sparseoccvla_ros.model.diffusion import TruncatedSchedule, normalize
 from sparseoccvla_ros.planning.anchors import STEPS, load_anchors
+from sparseoccvla_ros.planning.trajectory import WAYPOINT_STEP_S
 from sparseoccvla_ros.runtime.scene import Command
 
 #: Typical sizes that speed (m/s), acceleration (m/s2) and yaw rate (rad/s) are divided by.
 EGO_STATE_SCALE = (10.0, 2.0, 0.3)
+#: Typical distance between an anchor and the path of holding speed and yaw rate, metres.
+ROLLOUT_SCALE_M = 4.0
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,12 @@ class TrajectoryPlanner(nn.Module):
         if planner.ego_fusion:
             self.command = nn.Embedding(len(Command), W)
         self.anchor = nn.Sequential(nn.Linear(2 * STEPS, W), nn.GELU(), nn.Linear(W, W))
-        self.scorer = nn.Sequential(nn.Linear((2 + planner.ego_scoring) * W, W), nn.GELU(), nn.Linear(W, 1))
+        self._rollout_scored = planner.ego_rollout and planner.ego_scoring
+        self._rollout_refined = planner.ego_rollout and planner.ego_fusion
+        if self._rollout_scored or self._rollout_refined:
+            self.rollout = nn.Sequential(nn.Linear(2 * STEPS, W), nn.GELU(), nn.Linear(W, W))
+        read = 2 + planner.ego_scoring + self._rollout_scored
+        self.scorer = nn.Sequential(nn.Linear(read * W, W), nn.GELU(), nn.Linear(W, 1))
         self.trajectory = nn.Sequential(nn.Linear(2 * STEPS, W), nn.GELU(), nn.Linear(W, W))
         self.time = nn.Sequential(nn.Linear(W, W), nn.GELU(), nn.Linear(W, W))
         stages = planner.scene_fusion + planner.ego_fusion + planner.llm_scoring
@@ -126,16 +134,17 @@ class TrajectoryPlanner(nn.Module):
         others'.
         """
         stages, read = self._read(features, positions_m, reasoning_tokens, ego_state, command)
+        embedded = self._embed_anchors(ego_state)
         anchors_m = self.anchors.flatten(0, 1)  # [K, 6, 2]
         device = anchors_m.device if generator is None else generator.device
         noise = torch.randn(anchors_m.shape, generator=generator, device=device).to(anchors_m)
         sample = self.schedule.add_noise(normalize(anchors_m), noise).expand(len(features), -1, -1, -1)
         waypoints_m = anchors_m.expand_as(sample)
         for timestep in self.schedule.timesteps:
-            waypoints_m = self._denoise(sample.clamp(-1.0, 1.0), sample.new_tensor([timestep]), stages)
+            waypoints_m = self._denoise(sample.clamp(-1.0, 1.0), sample.new_tensor([timestep]), stages, *embedded)
             sample = self.schedule.step(normalize(waypoints_m), timestep, sample)
         # the network's last answer, not the sample: the sample is clipped to the diffusion's range
-        return PlannerOutput(scores=self._score_logits(read).sigmoid(), waypoints_ego_m=waypoints_m)
+        return PlannerOutput(scores=self._score_logits(read, *embedded).sigmoid(), waypoints_ego_m=waypoints_m)
 
     def denoise_once(
         self,
@@ -148,6 +157,7 @@ class TrajectoryPlanner(nn.Module):
     ) -> DenoisingOutput:
         """One step of training: each sample's anchors with noise of its own, at a timestep of its own."""
         stages, read = self._read(features, positions_m, reasoning_tokens, ego_state, command)
+        embedded = self._embed_anchors(ego_state)
         anchors_m = self.anchors.flatten(0, 1).expand(len(features), -1, -1, -1)  # [B, K, 6, 2]
         device = anchors_m.device if generator is None else generator.device
         noise = torch.randn(anchors_m.shape, generator=generator, device=device).to(anchors_m)
@@ -155,7 +165,7 @@ class TrajectoryPlanner(nn.Module):
             anchors_m.device
         )
         sample = self.schedule.training_sample(normalize(anchors_m), noise, timesteps)
-        return DenoisingOutput(self._score_logits(read), self._denoise(sample, timesteps, stages))
+        return DenoisingOutput(self._score_logits(read, *embedded), self._denoise(sample, timesteps, stages, *embedded))
 
     def _read(
         self, features: Tensor, positions_m: Tensor, reasoning_tokens: Tensor, ego_state: Tensor, command: Tensor
@@ -176,32 +186,53 @@ class TrajectoryPlanner(nn.Module):
         read = read.mean(dim=1)
         return tuple(stages), torch.cat([read, ego], dim=-1) if config.ego_scoring else read
 
-    def _score_logits(self, read: Tensor) -> Tensor:
-        """Logits [B, K] of the anchors. The command is not known to them: all commands' are scored at once."""
-        anchors = self.anchor(normalize(self.anchors).flatten(0, 1).flatten(1))  # [K, W]
-        B, K = read.shape[0], anchors.shape[0]
-        pairs = torch.cat([read[:, None].expand(B, K, -1), anchors.expand(B, K, -1)], dim=-1)
-        return self.scorer(pairs)[..., 0]
+    def _embed_anchors(self, ego_state: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What each anchor is, and where the ego's motion would lead from it (None: nobody asks): [B, K, W] each."""
+        anchors_m = self.anchors.flatten(0, 1)  # [K, 6, 2]
+        of_anchor = self.anchor(normalize(anchors_m).flatten(1)).expand(len(ego_state), -1, -1)
+        if not (self._rollout_scored or self._rollout_refined):
+            return of_anchor, None
+        ahead_m = constant_turn_m(ego_state[:, 0], ego_state[:, 2])[:, None] - anchors_m  # [B, K, 6, 2]
+        return of_anchor, self.rollout(ahead_m.flatten(2) / ROLLOUT_SCALE_M)
 
-    def _denoise(self, sample: Tensor, timesteps: Tensor, stages: tuple[Tensor, ...]) -> Tensor:
+    def _score_logits(self, read: Tensor, of_anchor: Tensor, rollout: Tensor | None) -> Tensor:
+        """Logits [B, K] of the anchors. The command is not known to them: all commands' are scored at once."""
+        parts = [read[:, None].expand(-1, of_anchor.shape[1], -1), of_anchor]
+        if self._rollout_scored:
+            parts.append(rollout)
+        return self.scorer(torch.cat(parts, dim=-1))[..., 0]
+
+    def _denoise(
+        self, sample: Tensor, timesteps: Tensor, stages: tuple[Tensor, ...], of_anchor: Tensor, rollout: Tensor | None
+    ) -> Tensor:
         """Clean trajectories [B, K, 6, 2], metres.
 
         Args:
             sample: noisy normalized ones of the same shape, in -1..1.
             timesteps: [B], or [1] for all.
             stages: see :meth:`_read`.
+            of_anchor, rollout: see :meth:`_embed_anchors`.
         """
-        anchors_m = self.anchors.flatten(0, 1)
         candidates = (
             self.trajectory(sample.flatten(2))
-            + self.anchor(normalize(anchors_m).flatten(1))
+            + of_anchor
             + self.time(_timestep_encoding(timesteps, self.config.width, sample))[:, None]
         )
+        if self._rollout_refined:
+            candidates = candidates + rollout
         for layer in self.layers:
             candidates = layer(candidates, stages)
         # corrections of the displacement per step: an error in one step carries on, as it does on the road
         correction_m = self.head(self.head_norm(candidates)).unflatten(-1, (STEPS, 2)).cumsum(dim=-2)
-        return anchors_m + correction_m
+        return self.anchors.flatten(0, 1) + correction_m
+
+
+def constant_turn_m(speed_mps: Tensor, yaw_rate_radps: Tensor) -> Tensor:
+    """Waypoints [B, 6, 2], metres, ego frame, of holding speed [B] and yaw rate [B]."""
+    times_s = WAYPOINT_STEP_S * torch.arange(1, STEPS + 1, device=speed_mps.device)
+    half_turn_rad = 0.5 * yaw_rate_radps[:, None] * times_s
+    chord_m = speed_mps[:, None] * times_s * torch.sinc(half_turn_rad / math.pi)
+    return torch.stack([chord_m * half_turn_rad.cos(), chord_m * half_turn_rad.sin()], dim=-1)
 
 
 def _timestep_encoding(timesteps: Tensor, width: int, like: Tensor) -> Tensor:

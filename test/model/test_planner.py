@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from sparseoccvla_ros.evaluation.planning_baselines import constant_turn_rate
+from sparseoccvla_ros.model.planner import constant_turn_m
 from sparseoccvla_ros.model.vla import build_planner
 from sparseoccvla_ros.planning.anchors import Anchors, kinematic_fan, load_anchors, save_anchors
+from sparseoccvla_ros.runtime.scene import EgoState
 
 
 @pytest.fixture(scope='module')
@@ -125,7 +128,7 @@ def test_all_switched_off_scores_by_the_scene_and_refines_blindly(small):
         assert (scores > 1e-4) == (name in ('features', 'positions_m')), name
 
 
-@pytest.mark.parametrize('switch', ['llm_scoring', 'scene_fusion', 'ego_fusion', 'ego_scoring'])
+@pytest.mark.parametrize('switch', ['llm_scoring', 'scene_fusion', 'ego_fusion', 'ego_scoring', 'ego_rollout'])
 def test_nothing_is_built_that_is_not_read(small, planner, switch):
     without = answering(small, **{switch: False})
     assert set(without.state_dict()) <= set(planner.state_dict())
@@ -198,6 +201,14 @@ def test_training_sees_the_scores_of_inference_and_noise_of_its_own(planner):
     torch.testing.assert_close(output.score_logits.sigmoid(), plan(planner).scores)
 
 
+def test_holding_speed_and_yaw_rate_is_the_arc_that_the_baseline_drives():
+    speeds_mps, rates_radps = torch.tensor([0.0, 12.0, 5.0, 3.0]), torch.tensor([0.3, 0.0, -0.4, 1e-7])
+    found = constant_turn_m(speeds_mps, rates_radps)
+    for path, speed, rate in zip(found, speeds_mps.tolist(), rates_radps.tolist(), strict=True):
+        expected = constant_turn_rate(EgoState(0, np.eye(4), speed, 0.0, rate))
+        np.testing.assert_allclose(path, expected, rtol=0, atol=1e-4)
+
+
 def test_training_draws_a_timestep_for_each_sample(planner, monkeypatch):
     """From 0 to the configured end; noise belongs to it, and the network is told the same."""
     drawn, told = [], []
@@ -207,9 +218,9 @@ def test_training_draws_a_timestep_for_each_sample(planner, monkeypatch):
         drawn.append(timesteps)
         return noisy(normalized, noise, timesteps)
 
-    def told_denoise(sample, timesteps, stages):
+    def told_denoise(sample, timesteps, *others):
         told.append(timesteps)
-        return denoise(sample, timesteps, stages)
+        return denoise(sample, timesteps, *others)
 
     monkeypatch.setattr(planner.schedule, 'training_sample', training_sample)
     monkeypatch.setattr(planner, '_denoise', told_denoise)
@@ -221,11 +232,14 @@ def test_training_draws_a_timestep_for_each_sample(planner, monkeypatch):
 
 def test_the_network_is_told_each_samples_timestep(planner):
     """Two samples that differ in nothing but their timestep get different answers, and alone the same as together."""
-    stages, _ = planner._read(**{name: value[:1].repeat_interleave(2, 0) for name, value in inputs().items()})
+    twice = {name: value[:1].repeat_interleave(2, 0) for name, value in inputs().items()}
+    stages, _ = planner._read(**twice)
+    embedded = planner._embed_anchors(twice['ego_state'])
     sample = torch.zeros(2, 18, 6, 2)
     with torch.no_grad():
-        both = planner._denoise(sample, torch.tensor([0, 40]), stages)
-        alone = planner._denoise(sample[:1], torch.tensor([40]), tuple(tokens[:1] for tokens in stages))
+        both = planner._denoise(sample, torch.tensor([0, 40]), stages, *embedded)
+        first = [tuple(tokens[:1] for tokens in group) for group in (stages, embedded)]
+        alone = planner._denoise(sample[:1], torch.tensor([40]), first[0], *first[1])
     assert (both[0] - both[1]).abs().max() > 1e-3
     torch.testing.assert_close(both[1], alone[0], rtol=0, atol=1e-4)
 

@@ -163,7 +163,7 @@ def test_a_sample_depends_on_seed_and_position_only(few):
     expected = {position: once[position] for position in range(12)}
     for position in reversed(range(12)):
         item = again[position]
-        assert item.keys() == {'image', 'target_class', 'target_depth_m'}
+        assert item.keys() == {'photograph', 'image', 'target_class', 'target_depth_m'}
         assert all(np.array_equal(item[key], expected[position][key]) for key in item)
     loader = DataLoader(again, batch_sampler=StepBatches(1, 4, 1, 0, 1), num_workers=1, collate_fn=collate)
     batch = next(iter(loader))
@@ -187,7 +187,7 @@ def test_only_labels_of_the_terms_are_needed(few):
     (few / 'depth/CAM_FRONT').rmdir()
     (few / 'depth').rmdir()
     classes_only = dataclasses.replace(recipe(few), terms=('classes_in_image',))
-    assert image_stream(classes_only, CONFIG)[0].keys() == {'image', 'target_class'}
+    assert image_stream(classes_only, CONFIG)[0].keys() == {'photograph', 'image', 'target_class'}
     with pytest.raises(FileNotFoundError, match=r'depth is not there: .*world --semantics --depth'):
         image_stream(recipe(few), CONFIG)
 

@@ -29,7 +29,9 @@ def pack(out: Path, folders: dict[str, Path]) -> int:
         FileNotFoundError, CheckpointError: see ``load_checkpoint``; or the parts are of different models.
         ValueError: a weight is too large for float16.
     """
-    config = load_model_config(next(iter(folders.values())) / CONFIG_FILE)
+    # of the part whose checkpoint has to agree in most of it: settings that came later are its own
+    last = max(folders, key=PARTS.index)
+    config = load_model_config(folders[last] / CONFIG_FILE)
     parts: dict[str, nn.Module] = {}
     for name, folder in folders.items():
         part = BUILDERS[name](config, weights=folder)

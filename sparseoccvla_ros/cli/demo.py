@@ -22,10 +22,11 @@ OUT = Path('out/demo')
 WORLD, BAG = 'world', 'bag'
 #: 20 s at 2 Hz: 40 keyframes of six cameras.
 REQUEST = WorldRequest(scenes=1, seed=1, sweep_hz=2, seconds=20.0)
+#: In the words of the training questions: the shipped model knows no others.
 QUESTIONS = (
-    'What is in front of the vehicle?',
-    'Are there pedestrians near the vehicle?',
-    'What should the vehicle do next, and why?',
+    'Can you describe this scene?',
+    'What road users and movable objects can you see straight ahead within 25 m of your rear axle?',
+    'What should you do next, and why?',
 )
 
 

@@ -36,7 +36,9 @@ class ModelParameters:
 
     autostart: bool = parameter(True, 'configure and activate at start; false: wait for lifecycle transitions')
     model_config: str = parameter('tiny', 'model configuration: a name in config/model or a path to a YAML file')
-    weights: str = parameter('', 'checkpoint directory; empty: untrained, initialised from seed')
+    weights: str = parameter(
+        'tiny', 'checkpoint directory, or name of weights that come along; empty: untrained, initialised from seed'
+    )
     seed: int = parameter(0, "seed of an untrained model and of the planner's noise", 0, 2**31 - 1)
     device: str = parameter('cpu', 'torch device of every tensor of this node: cpu, cuda, cuda:0 ...')
     silence_warning_s: float = parameter(
@@ -107,7 +109,7 @@ class PerceptionParameters(MotionParameters):
         1.5, 'a gap between scenes longer than this clears the temporal memory; seconds', 0.1, 60.0
     )
     score_threshold: float = parameter(
-        0.05, 'points below this class probability are not published; untrained: 1/17', 0.0, 1.0
+        0.5, 'points below this class probability are not published; an untrained model has 1/17', 0.0, 1.0
     )
 
     def __post_init__(self) -> None:
@@ -158,7 +160,7 @@ class ReasoningParameters(MotionParameters):
         300.0, 'time limit of one answer of the action (steady clock); seconds', 0.1, 3600.0
     )
     forecast_score_threshold: float = parameter(
-        0.05, 'forecast points below this class probability are not published; untrained: 1/17', 0.0, 1.0
+        0.5, 'forecast points below this class probability are not published; an untrained model has 1/17', 0.0, 1.0
     )
 
 

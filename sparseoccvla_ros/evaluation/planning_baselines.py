@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sparseoccvla_ros.evaluation.planning_metrics import STEP_S, STEPS
-from sparseoccvla_ros.model.planner import EGO_STATE_SCALE
+from sparseoccvla_ros.evaluation.planning_metrics import STEPS
+from sparseoccvla_ros.model.planner import EGO_STATE_SCALE, constant_turn_m
 from sparseoccvla_ros.runtime.scene import Command, EgoState
 
 Array = np.ndarray
@@ -36,10 +36,8 @@ def constant_turn_rate(state: EgoState) -> Array:
 
 
 def _constant_turn(speed_mps: float, yaw_rate_radps: float) -> Array:
-    times_s = STEP_S * np.arange(1, STEPS + 1)
-    half_turn_rad = 0.5 * yaw_rate_radps * times_s
-    chord_m = speed_mps * times_s * np.sinc(half_turn_rad / np.pi)
-    return np.stack([chord_m * np.cos(half_turn_rad), chord_m * np.sin(half_turn_rad)], axis=-1)
+    motion = torch.tensor([[speed_mps], [yaw_rate_radps]], dtype=torch.float64)
+    return constant_turn_m(*motion)[0].numpy()
 
 
 @dataclass(frozen=True, eq=False)

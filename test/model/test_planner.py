@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from sparseoccvla_ros.evaluation.planning_baselines import constant_turn_rate
 from sparseoccvla_ros.model.planner import constant_turn_m
 from sparseoccvla_ros.model.vla import build_planner
 from sparseoccvla_ros.planning.anchors import Anchors, kinematic_fan, load_anchors, save_anchors
-from sparseoccvla_ros.runtime.scene import EgoState
 
 
 @pytest.fixture(scope='module')
@@ -201,12 +199,14 @@ def test_training_sees_the_scores_of_inference_and_noise_of_its_own(planner):
     torch.testing.assert_close(output.score_logits.sigmoid(), plan(planner).scores)
 
 
-def test_holding_speed_and_yaw_rate_is_the_arc_that_the_baseline_drives():
-    speeds_mps, rates_radps = torch.tensor([0.0, 12.0, 5.0, 3.0]), torch.tensor([0.3, 0.0, -0.4, 1e-7])
-    found = constant_turn_m(speeds_mps, rates_radps)
-    for path, speed, rate in zip(found, speeds_mps.tolist(), rates_radps.tolist(), strict=True):
-        expected = constant_turn_rate(EgoState(0, np.eye(4), speed, 0.0, rate))
-        np.testing.assert_allclose(path, expected, rtol=0, atol=1e-4)
+def test_holding_speed_and_yaw_rate_is_an_arc():
+    """Against steps of a millisecond."""
+    motions = [(0.0, 0.3), (12.0, 0.0), (5.0, -0.4), (3.0, 1e-7)]
+    found = constant_turn_m(*torch.tensor(motions, dtype=torch.float64).T)
+    for path, (speed_mps, rate_radps) in zip(found, motions, strict=True):
+        heading_rad = rate_radps * 1e-3 * (np.arange(3000) + 0.5)
+        steps_m = speed_mps * 1e-3 * np.stack([np.cos(heading_rad), np.sin(heading_rad)], axis=-1)
+        np.testing.assert_allclose(path, steps_m.cumsum(axis=0)[499::500], rtol=0, atol=1e-4)
 
 
 def test_training_draws_a_timestep_for_each_sample(planner, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import heapq
 import struct
 import sys
@@ -17,8 +16,7 @@ import apsw  # rosbags reads sqlite3 with it, and lets its errors through
 from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.serde import SerdeError
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
+from rosbags.typesys import get_types_from_msg
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -27,7 +25,8 @@ else:
 
 from sparseoccvla_ros.data.mcap_probe import mcap_encodings
 from sparseoccvla_ros.data.ros_messages import NS_PER_S
-from sparseoccvla_ros.resources import PACKAGE, share_path
+from sparseoccvla_ros.data.typestore import package_typestore
+from sparseoccvla_ros.resources import PACKAGE
 
 # What rosbags lets through on bytes that are not what they should be: its own checks, the libraries that unpack for it
 # (lz4: RuntimeError), and reading on from there, down to ord() of nothing and to allocating an absurd length.
@@ -50,17 +49,6 @@ _WORKAROUND = (
     'It holds no ROS messages (foxglove/nuscenes2mcap writes such files), so neither this nor `ros2 bag play` can read '
     'it; write the scene with `sparseoccvla bag` instead'
 )
-
-
-@functools.cache
-def package_typestore() -> Typestore:
-    """Standard messages (Kilted's) and this package's own (``msg/*.msg``): what :func:`decode` knows."""
-    store = get_typestore(Stores.ROS2_KILTED)
-    own = {}
-    for path in sorted(share_path('msg').glob('*.msg')):
-        own.update(get_types_from_msg(path.read_text(encoding='utf-8'), f'{PACKAGE}/msg/{path.stem}'))
-    store.register(own)
-    return store
 
 
 class BagError(ValueError):

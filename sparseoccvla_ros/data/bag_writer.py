@@ -18,9 +18,11 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from sparseoccvla_ros.data import ros_messages
 from sparseoccvla_ros.data.bag_reader import BagError
+from sparseoccvla_ros.data.ego_future import commands_by_token, scene_ego_futures
 from sparseoccvla_ros.data.ego_odometry import level_origin, odometry
 from sparseoccvla_ros.data.nuscenes import LIDAR, NuScenesError, NuScenesTables, SensorFrame
-from sparseoccvla_ros.data.topics import TopicPreset
+from sparseoccvla_ros.data.topics import COMMAND_TOPIC, TopicPreset
+from sparseoccvla_ros.data.typestore import package_typestore
 
 BAG_VERSION = 9
 """rosbag2's metadata version of Jazzy and later."""
@@ -60,16 +62,18 @@ class _Entry:
     msgtype: str = field(compare=False)
 
 
-_RANK_STATIC, _RANK_ODOMETRY, _RANK_TF, _RANK_CAMERA_INFO, _RANK_IMAGE, _RANK_LIDAR = range(6)
+_RANK_STATIC, _RANK_COMMAND, _RANK_ODOMETRY, _RANK_TF, _RANK_CAMERA_INFO, _RANK_IMAGE, _RANK_LIDAR = range(7)
 
 
 def write_scene_bag(tables: NuScenesTables, scene_name: str, out: Path | str, preset: TopicPreset) -> BagSummary:
     """Write one scene.
 
     Every camera image at its own time with its CameraInfo, odometry and ``odom -> base_link`` on /tf at the time of
-    every known pose, the LiDAR sweeps whose files are there, and one /tf_static message (transient local) with
-    ``base_link -> camera`` and ``map -> odom``. If ``preset.odom_frame`` is ``map`` itself, poses are the global ones;
-    otherwise odom starts at the scene's first pose (:func:`level_origin`). The log time of a message is its stamp.
+    every known pose, the LiDAR sweeps whose files are there, the route's driving command at the start and at every
+    keyframe where it changes (the world has routes, nuScenes has none), and one /tf_static message with ``base_link ->
+    camera`` and ``map -> odom``; the last two are transient local. If ``preset.odom_frame`` is ``map`` itself, poses
+    are the global ones; otherwise odom starts at the scene's first pose (:func:`level_origin`). The log time of a
+    message is its stamp.
 
     Args:
         out: the bag's folder; it must not exist. It appears only when it is complete.
@@ -81,7 +85,9 @@ def write_scene_bag(tables: NuScenesTables, scene_name: str, out: Path | str, pr
     out = Path(out)
     if out.exists():
         raise BagError(f'{out} exists already; choose another name or remove it first')
-    entries = sorted(_entries(tables.frames(scene_name), scene_name, preset))
+    entries = list(_entries(tables.frames(scene_name), scene_name, preset))
+    entries += _commands(tables, scene_name, start_ns=min(entries).stamp_ns)
+    entries.sort()
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix='.bag-', dir=out.absolute().parent) as folder:
@@ -144,6 +150,25 @@ def _entries(frames: list[SensorFrame], scene_name: str, preset: TopicPreset) ->
             )
 
 
+def _commands(tables: NuScenesTables, scene_name: str, start_ns: int) -> Iterator[_Entry]:
+    """The route's at the start, and at each keyframe where it changes; never what the recorded future would tell."""
+    commands = commands_by_token(scene_ego_futures(tables, scene_name))
+    last = None
+    for sample in tables.scene(scene_name).samples:
+        command = commands.get(sample.token)
+        if command is None or command is last:
+            continue
+        stamp_ns = start_ns if last is None else sample.stamp_ns
+        last = command
+        yield _Entry(
+            stamp_ns,
+            _RANK_COMMAND,
+            COMMAND_TOPIC,
+            lambda t=stamp_ns, c=command: ros_messages.driving_command(t, c),
+            ros_messages.DRIVING_COMMAND,
+        )
+
+
 def _sensor_transforms(frames: list[SensorFrame], preset: TopicPreset, stamp_ns: int) -> list[object]:
     mounted: dict[str, SensorFrame] = {}
     for frame in frames:
@@ -161,7 +186,7 @@ def _sensor_transforms(frames: list[SensorFrame], preset: TopicPreset, stamp_ns:
 
 
 def _write(entries: list[_Entry], path: Path) -> dict[str, int]:
-    store = ros_messages.typestore()
+    store = package_typestore()
     connections: dict[str, Connection] = {}
     counts: Counter[str] = Counter()
     with Writer(path, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP) as writer:
@@ -171,7 +196,7 @@ def _write(entries: list[_Entry], path: Path) -> dict[str, int]:
                     entry.topic,
                     entry.msgtype,
                     typestore=store,
-                    offered_qos_profiles=[_qos(latched=entry.rank == _RANK_STATIC)],
+                    offered_qos_profiles=[_qos(latched=entry.rank in (_RANK_STATIC, _RANK_COMMAND))],
                 )
             content = store.serialize_cdr(entry.message(), entry.msgtype)
             writer.write(connections[entry.topic], entry.stamp_ns, content)
@@ -182,8 +207,8 @@ def _write(entries: list[_Entry], path: Path) -> dict[str, int]:
 def _qos(*, latched: bool) -> Qos:
     """Profile that playback offers the topic with.
 
-    Reliable serves reliable and best-effort subscribers alike. /tf_static is transient local, so that a node which
-    starts after playback began still gets it.
+    Reliable serves reliable and best-effort subscribers alike. /tf_static and the command are transient local, so that
+    a node which starts after playback began still gets them.
     """
     forever = QosTime(9_223_372_036, 854_775_807)  # rmw's infinite duration, as recorded bags have it
     return Qos(

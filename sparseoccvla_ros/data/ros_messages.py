@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
-from rosbags.typesys import Stores, get_typestore
-from rosbags.typesys.store import Typestore
 
 from sparseoccvla_ros.data.ego_odometry import OdometrySample
 from sparseoccvla_ros.data.nuscenes import LIDAR_COLUMNS, NuScenesError, SensorFrame, load_lidar_points
+from sparseoccvla_ros.data.typestore import package_typestore
 from sparseoccvla_ros.geometry import translation_and_quat_xyzw
+from sparseoccvla_ros.runtime.scene import Command
 from sparseoccvla_ros.sensors.decode import CameraFault, decode_compressed
 
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
+DRIVING_COMMAND = 'sparseoccvla_ros/msg/DrivingCommand'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 IMAGE = 'sensor_msgs/msg/Image'
 ODOMETRY = 'nav_msgs/msg/Odometry'
@@ -24,12 +24,6 @@ TF = 'tf2_msgs/msg/TFMessage'
 _POINT_FIELD_FLOAT32 = 7
 _IMAGE_FORMATS = {b'\xff\xd8\xff': 'jpeg', b'\x89PNG': 'png'}
 NS_PER_S = 1_000_000_000
-
-
-@functools.cache
-def typestore() -> Typestore:
-    """Definitions of the standard ROS 2 messages (Kilted's; the ones used here are the same in Jazzy)."""
-    return get_typestore(Stores.ROS2_KILTED)
 
 
 def transform(stamp_ns: int, parent: str, child: str, parent_from_child: np.ndarray) -> object:
@@ -46,6 +40,11 @@ def transform(stamp_ns: int, parent: str, child: str, parent_from_child: np.ndar
 def transforms(stamped: Sequence[object]) -> object:
     """tf2_msgs/TFMessage of TransformStamped messages."""
     return _make(TF, transforms=list(stamped))
+
+
+def driving_command(stamp_ns: int, command: Command) -> object:
+    """sparseoccvla_ros/DrivingCommand; it is about no frame."""
+    return _make(DRIVING_COMMAND, header=_header(stamp_ns, ''), command=int(command))
 
 
 def odometry(sample: OdometrySample, odom_frame: str, base_frame: str) -> object:
@@ -178,4 +177,4 @@ def _quaternion(quat_xyzw: Sequence[float]) -> object:
 
 
 def _make(msgtype: str, **values: object) -> object:
-    return typestore().types[msgtype](**values)
+    return package_typestore().types[msgtype](**values)

@@ -14,6 +14,8 @@ import yaml
 from sparseoccvla_ros.resources import share_path
 
 PRESET_FOLDER = 'config/topics'
+#: The route's command, under every preset: no converter writes one.
+COMMAND_TOPIC = '/driving_command'
 IMAGE_TYPES = {'compressed': 'sensor_msgs/msg/CompressedImage', 'raw': 'sensor_msgs/msg/Image'}
 POSE_SOURCES = ('odometry', 'tf')
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from sparseoccvla_ros import __version__
-from sparseoccvla_ros.data.bag_reader import BagReader, package_typestore
+from sparseoccvla_ros.data.bag_reader import BagReader
+from sparseoccvla_ros.data.typestore import package_typestore
 
 PERCENTILES = {'p50': 50, 'p90': 90, 'p99': 99, 'max': 100}
 #: Measured by the replay: from publishing a set's last image to receiving its trajectory.

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from sparseoccvla_ros.data.bag_reader import BagReader, package_typestore
+from sparseoccvla_ros.data.bag_reader import BagReader
 from sparseoccvla_ros.data.topics import TopicPreset
+from sparseoccvla_ros.data.typestore import package_typestore
 from sparseoccvla_ros.evaluation.bag_input import ReplaySet
 from sparseoccvla_ros.evaluation.replay_summary import stamp_ns_of
 from sparseoccvla_ros.geometry import inverse, transform_from

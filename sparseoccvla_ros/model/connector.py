@@ -17,15 +17,21 @@ EMBEDDING_STD = 0.02
 
 
 class PositionEncoding(nn.Module):
-    """Positions in the labelled space to vectors: sines and cosines of their fractions of the range, then an MLP."""
+    """Positions in the labelled space to vectors: sines and cosines of their fractions of the range, then an MLP.
 
-    def __init__(self, space: SpaceConfig, width: int) -> None:
+    Args:
+        space: the labelled space.
+        width: of the vectors.
+        hidden: of the MLP's inner layer.
+    """
+
+    def __init__(self, space: SpaceConfig, width: int, hidden: int) -> None:
         super().__init__()
         range_m = torch.tensor(space.range_m, dtype=torch.float32)
         self.register_buffer('low_m', range_m[:3], persistent=False)
         self.register_buffer('size_m', range_m[3:] - range_m[:3], persistent=False)
         self.register_buffer('frequencies', 2.0 * math.pi * 2.0 ** torch.arange(FREQUENCIES), persistent=False)
-        self.mlp = nn.Sequential(nn.Linear(3 * (2 * FREQUENCIES + 1), width), nn.GELU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(nn.Linear(3 * (2 * FREQUENCIES + 1), hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, positions_m: Tensor) -> Tensor:
         """positions [..., 3], metres, ego frame -> [..., width]."""
@@ -37,12 +43,19 @@ class PositionEncoding(nn.Module):
 
 
 class Connector(nn.Module):
-    """Q_L and the encoding of P_L, to occupancy tokens T_o and global tokens T_g."""
+    """Q_L and the encoding of P_L, to occupancy tokens T_o and global tokens T_g.
+
+    What a query says and where it is meet in the language model's space, each brought to the same size before: a sum
+    of features of size 1 and an encoding that starts at a seventh of it left the language model unable to say where a
+    token is (docs/training.md, "Where a token is").
+    """
 
     def __init__(self, space: SpaceConfig, query_width: int, language_width: int, global_tokens: int) -> None:
         super().__init__()
-        self.position_encoding = PositionEncoding(space, query_width)
+        self.position_encoding = PositionEncoding(space, language_width, 2 * language_width)
+        self.position_norm = nn.LayerNorm(language_width)
         self.project = nn.Linear(query_width, language_width)
+        self.query_norm = nn.LayerNorm(language_width)
         self.fusion = nn.Sequential(
             nn.LayerNorm(language_width), nn.Linear(language_width, language_width), nn.GELU(),
             nn.Linear(language_width, language_width),
@@ -59,7 +72,7 @@ class Connector(nn.Module):
 
         T_g is pooled from the query features alone, by one learned weighting of the queries per token.
         """
-        tokens = self.project(features + self.position_encoding(positions_m))
+        tokens = self.query_norm(self.project(features)) + self.position_norm(self.position_encoding(positions_m))
         tokens = self.token_norm(tokens + self.fusion(tokens))
         weights = self.pooling(features).softmax(dim=1)  # [B, Q, G], over the queries
         pooled = weights.transpose(1, 2) @ features  # [B, G, C]

@@ -94,7 +94,7 @@ class TrajectoryPlanner(nn.Module):
         self.config = planner
         if planner.scene_fusion or not planner.llm_scoring:
             self.scene = nn.Linear(config.encoder.width, W)
-            self.scene_position = PositionEncoding(config.space, W)
+            self.scene_position = PositionEncoding(config.space, W, W)
             self.scene_norm = nn.LayerNorm(W)
         if planner.llm_scoring:
             self.reasoning = nn.Sequential(nn.LayerNorm(config.language.width), nn.Linear(config.language.width, W))

@@ -16,10 +16,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
 from sparseoccvla_ros.data.bag_reader import RawMessage
-from sparseoccvla_ros.data.topics import TopicPreset
+from sparseoccvla_ros.data.topics import COMMAND_TOPIC, TopicPreset
 from sparseoccvla_ros.msg import DrivingCommand
 
-COMMAND_TOPIC = '/driving_command'
 #: Bag time between two /clock messages.
 CLOCK_PERIOD_NS = 10_000_000
 #: Images go to best-effort readers through a bounded shared segment; published back to back, six of 150 kB

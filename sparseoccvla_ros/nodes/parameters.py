@@ -111,6 +111,13 @@ class PerceptionParameters(MotionParameters):
     score_threshold: float = parameter(
         0.5, 'points below this class probability are not published; an untrained model has 1/17', 0.0, 1.0
     )
+    self_filter_m: list[float] = field(
+        default_factory=lambda: [-0.4, -0.7, 0.3, 3.2, 0.7, 1.6],
+        metadata={
+            'description': "box in base_frame that the vehicle's own body fills (x, y, z of one end, then of the "
+            'other); occupied points inside are left out; six zeros: none is; metres'
+        },
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,6 +130,12 @@ class PerceptionParameters(MotionParameters):
             )
         if len(set(self.cameras)) != len(self.cameras):
             raise ValueError(f'parameter cameras holds a name twice: {", ".join(self.cameras)}')
+        box_m = self.self_filter_m
+        if len(box_m) != 6 or any(low > high for low, high in zip(box_m[:3], box_m[3:], strict=True)):
+            raise ValueError(
+                f'parameter self_filter_m is {list(box_m)}; expected x, y and z of one end of a box, then of the '
+                'other, none of them smaller'
+            )
         if self.min_cameras > len(self.cameras):
             raise ValueError(
                 f'parameter min_cameras is {self.min_cameras}; expected at most the {len(self.cameras)} cameras'

@@ -24,6 +24,7 @@ from sparseoccvla_ros.nodes.parameters import PerceptionParameters
 from sparseoccvla_ros.nodes.surround_input import SurroundInput
 from sparseoccvla_ros.nodes.worker import LatestWorker
 from sparseoccvla_ros.runtime.finite import NonFiniteOutput
+from sparseoccvla_ros.runtime.occupancy import SelfFilter
 from sparseoccvla_ros.runtime.perception import PerceptionEngine
 from sparseoccvla_ros.runtime.scene import SceneQueries
 from sparseoccvla_ros.sensors.camera import SurroundView
@@ -55,8 +56,15 @@ class PerceptionNode(ManagedNode):
         """Build model, engine, inputs and outputs."""
         parameters = self.parameters
         config, device, model = build_part(self, build_perception)
+        box_m = parameters.self_filter_m
         self._engine = PerceptionEngine(
-            model, config, device, parameters.cameras, parameters.score_threshold, max_gap_s=parameters.max_frame_gap_s
+            model,
+            config,
+            device,
+            parameters.cameras,
+            parameters.score_threshold,
+            max_gap_s=parameters.max_frame_gap_s,
+            self_filter=SelfFilter(tuple(box_m[:3]), tuple(box_m[3:])),
         )
         self._queries = self.output(OccupancyQueries, 'occupancy_queries')
         self._cloud = self.output(PointCloud2, 'occupancy')

@@ -19,7 +19,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from sensor_msgs.msg import PointCloud2
 from visualization_msgs.msg import MarkerArray
 
-from sparseoccvla_ros.data.bag_reader import package_typestore
+from sparseoccvla_ros.data.typestore import package_typestore
 from sparseoccvla_ros.msg import (
     OccupancyForecast,
     OccupancyQueries,

@@ -13,6 +13,7 @@ from sparseoccvla_ros.data.bag_writer import MAP_FRAME
 from sparseoccvla_ros.data.ego_odometry import OdometrySample, level_origin
 from sparseoccvla_ros.data.nuscenes import SensorFrame
 from sparseoccvla_ros.data.topics import TopicPreset
+from sparseoccvla_ros.data.typestore import package_typestore
 from sparseoccvla_ros.geometry import inverse, transform_from_planar, yaw_of
 from sparseoccvla_ros.msg import PlannedTrajectory
 from sparseoccvla_ros.nodes.conversions.basic import matrix_from_pose, stamp_ns_from
@@ -143,4 +144,4 @@ class SimulatorMessages:
 
 
 def _serialized(message: object, kind: str) -> bytes:
-    return bytes(ros_messages.typestore().serialize_cdr(message, kind))
+    return bytes(package_typestore().serialize_cdr(message, kind))

@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 
 from sparseoccvla_ros.model.config import SpaceConfig
 from sparseoccvla_ros.model.occupancy_decoding import occupied_points
 from sparseoccvla_ros.runtime.scene import OccupancyPoints
+
+
+@dataclass(frozen=True)
+class SelfFilter:
+    """The box that the vehicle itself fills, metres, ego frame: [x, y, z] of its two ends.
+
+    What is seen in there at the time of the images cannot be; of a forecast it can. A box of no size holds nothing.
+
+    Raises:
+        ValueError: one of ``low_m`` is above its other end.
+    """
+
+    low_m: tuple[float, float, float]
+    high_m: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if any(low > high for low, high in zip(self.low_m, self.high_m, strict=True)):
+            raise ValueError(f'none of {self.low_m} may be above its other end in {self.high_m}')
+
+    def apply(self, occupancy: OccupancyPoints) -> OccupancyPoints:
+        """The points outside the box."""
+        inside = ((occupancy.points_ego > self.low_m) & (occupancy.points_ego < self.high_m)).all(axis=1)
+        if not np.any(inside):
+            return occupancy
+        return OccupancyPoints(occupancy.points_ego[~inside], occupancy.labels[~inside], occupancy.scores[~inside])
 
 
 def scene_points(

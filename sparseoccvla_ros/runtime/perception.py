@@ -12,7 +12,7 @@ from sparseoccvla_ros.model.config import VLAConfig
 from sparseoccvla_ros.model.perception import EncoderOutput, OccupancyPerception
 from sparseoccvla_ros.runtime.finite import NonFiniteOutput, require_finite
 from sparseoccvla_ros.runtime.memory import FeatureRing, FrameFeatures
-from sparseoccvla_ros.runtime.occupancy import scene_points
+from sparseoccvla_ros.runtime.occupancy import SelfFilter, scene_points
 from sparseoccvla_ros.runtime.scene import SceneQueries
 from sparseoccvla_ros.runtime.timing import StageTimer
 from sparseoccvla_ros.sensors.camera import SurroundView
@@ -33,6 +33,7 @@ class PerceptionEngine:
         cameras: names of the rig's cameras, in the order of the model's slots.
         score_threshold: least class probability of an occupied point.
         max_gap_s: a longer silence between scenes clears the temporal memory.
+        self_filter: occupied points inside the vehicle itself are left out; None: they are not.
 
     Raises:
         ValueError: no cameras, a name twice, or a threshold outside 0..1.
@@ -47,6 +48,7 @@ class PerceptionEngine:
         score_threshold: float = 0.3,
         *,
         max_gap_s: float = 1.5,
+        self_filter: SelfFilter | None = None,
     ) -> None:
         if not cameras or len(set(cameras)) != len(cameras):
             raise ValueError(f'cameras must be distinct names, found {list(cameras)}')
@@ -57,6 +59,7 @@ class PerceptionEngine:
         self._config = config
         self.device = device
         self._score_threshold = score_threshold
+        self._self_filter = self_filter
         self._ring = FeatureRing(config.image.frames - 1, config.image.frame_interval_s, max_gap_s=max_gap_s)
 
     @property
@@ -70,6 +73,8 @@ class PerceptionEngine:
         output, temporal = self.encode(view, timer)
         with torch.inference_mode(), timer.stage('decode_points'):
             occupancy = scene_points(output.points_m[-1], output.logits[-1], self._config.space, self._score_threshold)
+            if self._self_filter is not None:
+                occupancy = self._self_filter.apply(occupancy)
         return SceneQueries(
             stamp_ns=view.stamp_ns,
             features=output.features[0].float(),

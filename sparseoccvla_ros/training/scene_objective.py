@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sparseoccvla_ros.model.config import VLAConfig
 from sparseoccvla_ros.model.distillation import DistillationLoss, project_to_cameras, sample_teacher
 from sparseoccvla_ros.model.forecast_loss import ForecastLoss, future_voxels
-from sparseoccvla_ros.model.language import KeyValues, SceneLanguage
+from sparseoccvla_ros.model.language import KeyValues, SceneLanguage, ScenePrompt
 from sparseoccvla_ros.model.occupancy_encoder import EncoderOutput
 from sparseoccvla_ros.model.occupancy_loss import OccupancyLoss, occupied_voxels
 from sparseoccvla_ros.model.perception import OccupancyPerception
@@ -23,6 +23,7 @@ from sparseoccvla_ros.model.planner import TrajectoryPlanner
 from sparseoccvla_ros.model.planner_loss import PlannerLoss, PlannerTargets
 from sparseoccvla_ros.training.answer_loss import answer_loss
 from sparseoccvla_ros.training.losses import LossSettings
+from sparseoccvla_ros.training.position_loss import position_loss
 from sparseoccvla_ros.training.question_batch import question_batch, tokenize_pair
 from sparseoccvla_ros.training.teacher import Teacher
 from sparseoccvla_ros.training.term import Term, term
@@ -74,6 +75,7 @@ class SceneObjective(nn.Module):
         if teacher is not None:
             self.distillation = DistillationLoss(losses.distillation, config.encoder.width, teacher.width)
         self._occupancy_loss = OccupancyLoss(losses.occupancy, config.space)
+        self._positions = losses.positions
         self._forecast_loss = ForecastLoss(losses.forecast, config.space, config.forecaster.horizons_s)
 
     def forward(self, batch: Batch) -> dict[str, Term]:
@@ -92,7 +94,7 @@ class SceneObjective(nn.Module):
                 found |= self._occupancy(output, batch)
             if 'distillation' in self._terms:
                 found['distillation'] = self._distillation(features, positions_m, batch)
-        if self._terms & {'forecast', 'planner', 'answers'}:
+        if self._terms & {'forecast', 'planner', 'answers', 'positions'}:
             prompt = self.language.scene_prompt(features, positions_m)
             hidden, prefix = self.language.read_scene(prompt)
             if 'forecast' in self._terms:
@@ -101,6 +103,8 @@ class SceneObjective(nn.Module):
                 found |= self._plan(features, positions_m, prefix, batch)
             if 'answers' in self._terms:
                 found['answers'] = self._answers(prefix, batch)
+            if 'positions' in self._terms:
+                found['positions'] = self._said_positions(prompt, positions_m)
         return found
 
     def _occupancy(self, output: EncoderOutput, batch: Batch) -> dict[str, Term]:
@@ -162,6 +166,16 @@ class SceneObjective(nn.Module):
         rows = question_batch(pairs, self.language.tokenizer.pad_token_id).to(prefix.layers[0][0].device)
         loss = answer_loss(self.language, prefix, rows)
         return term(loss, rows.is_answer[:, 1:].sum(), self._weights.answers)
+
+    def _said_positions(self, prompt: ScenePrompt, positions_m: Tensor) -> Term:
+        tokens = prompt.at_queries(prompt.embeddings)  # [B, Q, D]
+        asked = min(self._positions.tokens_per_keyframe, tokens.shape[1])
+        chosen = torch.stack([torch.randperm(tokens.shape[1])[:asked] for _ in tokens]).to(tokens.device)
+        rows = torch.arange(len(tokens), device=tokens.device)[:, None]
+        loss, said = position_loss(
+            self.language, tokens[rows, chosen].flatten(0, 1), positions_m[rows, chosen].flatten(0, 1)
+        )
+        return term(loss, said, self._weights.positions)
 
 
 def _only(output: EncoderOutput, sample: int) -> EncoderOutput:

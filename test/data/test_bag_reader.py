@@ -6,9 +6,10 @@ import pytest
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from sparseoccvla_ros.data.bag_reader import BagError, BagReader, RawMessage, decode, package_typestore
+from sparseoccvla_ros.data.bag_reader import BagError, BagReader, RawMessage, decode
 from sparseoccvla_ros.data.bag_writer import write_scene_bag
 from sparseoccvla_ros.data.topics import load_preset
+from sparseoccvla_ros.data.typestore import package_typestore
 
 
 def _time(store, stamp_ns):

@@ -1,5 +1,6 @@
 import dataclasses
 import importlib
+import json
 import struct
 
 import cv2
@@ -8,11 +9,12 @@ import pytest
 import yaml
 from rosbags.rosbag2.storage_mcap import McapReader
 
-from sparseoccvla_ros.data.bag_reader import BagError, BagReader
+from sparseoccvla_ros.data.bag_reader import BagError, BagReader, decode
 from sparseoccvla_ros.data.bag_writer import write_scene_bag
 from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesError, NuScenesTables
 from sparseoccvla_ros.data.topics import load_preset
 from sparseoccvla_ros.geometry import transform_from
+from sparseoccvla_ros.runtime.scene import Command
 
 START_NS = 1_600_000_000_123_456_000
 FIRST_NS = START_NS  # CAM_FRONT fires first
@@ -100,6 +102,22 @@ def test_camera_info_has_the_tables_values(bag):
     np.testing.assert_array_equal(info.k, [60, 0, 32, 0, 60, 18, 0, 0, 1])
     np.testing.assert_array_equal(info.p, [60, 0, 32, 0, 0, 60, 18, 0, 0, 0, 1, 0])
     np.testing.assert_array_equal(info.r, np.eye(3).ravel())
+
+
+def test_the_routes_command_is_there_from_the_start_and_where_it_changes(layout, tmp_path):
+    """The second keyframe turns left; none of it without ego/<scene>.json (see the count of all other topics)."""
+    samples = layout.read().scene('scene-0001').samples
+    told = {sample.token: {'command': name} for sample, name in zip(samples, ('straight', 'left'), strict=True)}
+    (layout.root / 'ego').mkdir()
+    (layout.root / 'ego' / 'scene-0001.json').write_text(json.dumps({'inputs': ['command'], 'samples': told}))
+    summary = write_scene_bag(layout.read(), 'scene-0001', tmp_path / 'b', load_preset('default'))
+    messages = _messages(tmp_path / 'b', '/driving_command')
+    assert summary.counts['/driving_command'] == 2
+    assert [m.header_stamp_ns for m in messages] == [sample.stamp_ns for sample in samples]
+    assert [decode(m).command for m in messages] == [Command.STRAIGHT, Command.LEFT]
+    with BagReader(tmp_path / 'b') as reader:
+        first = next(reader.messages()).topic
+    assert first == '/tf_static'
 
 
 def _matrix(transform):

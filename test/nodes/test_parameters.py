@@ -83,6 +83,12 @@ def test_every_parameter_is_described_and_read_only(context, name):
         (PerceptionParameters, {'min_cameras': 9}, ['min_cameras', '9', '6']),
         (PerceptionParameters, {'image_type': 'h264'}, ['h264', 'compressed', 'raw']),
         (PerceptionParameters, {'image_topic': '/front'}, ['image_topic', '/front', '{camera}']),
+        (PerceptionParameters, {'self_filter_m': [0.0, 1.0, 2.0]}, ['self_filter_m', '[0.0, 1.0, 2.0]', 'smaller']),
+        (
+            PerceptionParameters,
+            {'self_filter_m': [0.0, 1.0, 0.0, 3.0, -1.0, 1.0]},
+            ['self_filter_m', '-1.0', 'smaller'],
+        ),
         (PerceptionParameters, {'pose_source': 'gps'}, ['gps', 'odometry', 'tf']),
         (PlannerParameters, {'default_command': 'back'}, ['back', 'straight']),
     ],

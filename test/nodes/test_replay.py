@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sparseoccvla_ros.data.bag_reader import BagReader, package_typestore
+from sparseoccvla_ros.data.bag_reader import BagReader
 from sparseoccvla_ros.data.topics import load_preset
+from sparseoccvla_ros.data.typestore import package_typestore
 from sparseoccvla_ros.evaluation.bag_input import BagInputError
 from sparseoccvla_ros.nodes.processes import ProcessDiedError
 from sparseoccvla_ros.nodes.replay import ReplayError, replay_bag

@@ -8,8 +8,8 @@ import torch
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import PointField
 
-from sparseoccvla_ros.data.bag_reader import package_typestore
 from sparseoccvla_ros.data.occ3d import CLASS_NAMES, PALETTE_RGB
+from sparseoccvla_ros.data.typestore import package_typestore
 from sparseoccvla_ros.nodes.conversions.basic import header_from
 from sparseoccvla_ros.nodes.conversions.occupancy import (
     cloud_message,

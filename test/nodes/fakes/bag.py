@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from sparseoccvla_ros.data.bag_reader import package_typestore
+from sparseoccvla_ros.data.typestore import package_typestore
 
 CAMERAS = ('CAM_FRONT_LEFT', 'CAM_FRONT', 'CAM_FRONT_RIGHT', 'CAM_BACK_RIGHT', 'CAM_BACK', 'CAM_BACK_LEFT')
 YAW_DEG = {'CAM_FRONT_LEFT': 55, 'CAM_FRONT': 0, 'CAM_FRONT_RIGHT': -55}

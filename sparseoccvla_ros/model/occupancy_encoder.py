@@ -213,6 +213,13 @@ class OccupancyEncoder(nn.Module):
         fractions = self.init_points.weight
         return (fractions * self.size_m.to(fractions.dtype) + self.low_m.to(fractions.dtype))[:, None]
 
+    @torch.no_grad()
+    def query_classes(self, features: Tensor) -> Tensor:
+        """The likeliest class of each query in the mean over its points: features [B, Q, C] -> int64 [B, Q]."""
+        last = self.layers[-1]
+        logits = last.cls_branch(features.float()).unflatten(-1, (last.points_out, -1))
+        return logits.sigmoid().mean(dim=2).argmax(dim=-1)
+
     def forward(self, levels: tuple[Tensor, ...], image_from_ego: Tensor, view_mask: Tensor) -> EncoderOutput:
         """Encode one scene per sample.
 

@@ -10,7 +10,7 @@ from sparseoccvla_ros.model.distillation import DistillationConfig
 from sparseoccvla_ros.model.forecast_loss import ForecastLossConfig
 from sparseoccvla_ros.model.occupancy_loss import OccupancyLossConfig
 from sparseoccvla_ros.model.planner_loss import PlannerLossConfig
-from sparseoccvla_ros.training.position_loss import PositionLossConfig
+from sparseoccvla_ros.training.reading_loss import ReadingConfig
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class LossWeights:
     planner: float = 1.0
     #: Cross-entropy a token of the answers.
     answers: float = 1.0
-    #: Cross-entropy a token of the positions that single occupancy tokens are asked for.
-    positions: float = 1.0
+    #: Cross-entropy a token of what is read off single occupancy tokens and small sets of them.
+    reading: float = 1.0
 
     def __post_init__(self) -> None:
         weights = dataclasses.asdict(self)
@@ -43,5 +43,5 @@ class LossSettings:
     #: With an ``occupancy`` section of its own: terms of a horizon need not weigh as the encoder's do.
     forecast: ForecastLossConfig = field(default_factory=ForecastLossConfig)
     planner: PlannerLossConfig = field(default_factory=PlannerLossConfig)
-    positions: PositionLossConfig = field(default_factory=PositionLossConfig)
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
     weights: LossWeights = field(default_factory=LossWeights)

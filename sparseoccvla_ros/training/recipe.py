@@ -20,12 +20,12 @@ from sparseoccvla_ros.resources import share_path
 from sparseoccvla_ros.training.losses import LossSettings
 
 Term = Literal[
-    'classes_in_image', 'depth_in_image', 'occupancy', 'distillation', 'forecast', 'planner', 'answers', 'positions'
+    'classes_in_image', 'depth_in_image', 'occupancy', 'distillation', 'forecast', 'planner', 'answers', 'reading'
 ]
 #: Terms of the stage that trains on single images; they cannot be mixed with the others.
 IMAGE_TERMS = ('classes_in_image', 'depth_in_image')
 #: What a term needs beside the encoder.
-LANGUAGE_TERMS = ('forecast', 'planner', 'answers', 'positions')
+LANGUAGE_TERMS = ('forecast', 'planner', 'answers', 'reading')
 PARTS = ('perception', 'language', 'planner')
 
 

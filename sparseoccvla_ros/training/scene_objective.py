@@ -5,7 +5,7 @@ Letters: B samples, V views, N cameras, Q queries, C query width.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
@@ -23,8 +23,8 @@ from sparseoccvla_ros.model.planner import TrajectoryPlanner
 from sparseoccvla_ros.model.planner_loss import PlannerLoss, PlannerTargets
 from sparseoccvla_ros.training.answer_loss import answer_loss
 from sparseoccvla_ros.training.losses import LossSettings
-from sparseoccvla_ros.training.position_loss import position_loss
 from sparseoccvla_ros.training.question_batch import question_batch, tokenize_pair
+from sparseoccvla_ros.training.reading_loss import reading_loss
 from sparseoccvla_ros.training.teacher import Teacher
 from sparseoccvla_ros.training.term import Term, term
 
@@ -48,6 +48,7 @@ class SceneObjective(nn.Module):
         perception: without it a batch must bring ``query_features`` and ``query_positions_m``.
         language, planner: where a term needs them.
         teacher: for 'distillation'.
+        query_classes: for 'reading': features [B, Q, C] to the encoder's own classes int64 [B, Q].
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class SceneObjective(nn.Module):
         language: SceneLanguage | None = None,
         planner: TrajectoryPlanner | None = None,
         teacher: Teacher | None = None,
+        query_classes: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         self._config, self._terms, self._weights = config, frozenset(terms), losses.weights
@@ -75,7 +77,8 @@ class SceneObjective(nn.Module):
         if teacher is not None:
             self.distillation = DistillationLoss(losses.distillation, config.encoder.width, teacher.width)
         self._occupancy_loss = OccupancyLoss(losses.occupancy, config.space)
-        self._positions = losses.positions
+        self._reading, self._query_classes = losses.reading, query_classes
+        self._class_names = [name.replace('_', ' ') for name in config.space.classes]
         self._forecast_loss = ForecastLoss(losses.forecast, config.space, config.forecaster.horizons_s)
 
     def forward(self, batch: Batch) -> dict[str, Term]:
@@ -94,7 +97,7 @@ class SceneObjective(nn.Module):
                 found |= self._occupancy(output, batch)
             if 'distillation' in self._terms:
                 found['distillation'] = self._distillation(features, positions_m, batch)
-        if self._terms & {'forecast', 'planner', 'answers', 'positions'}:
+        if self._terms & {'forecast', 'planner', 'answers', 'reading'}:
             prompt = self.language.scene_prompt(features, positions_m)
             hidden, prefix = self.language.read_scene(prompt)
             if 'forecast' in self._terms:
@@ -103,8 +106,8 @@ class SceneObjective(nn.Module):
                 found |= self._plan(features, positions_m, prefix, batch)
             if 'answers' in self._terms:
                 found['answers'] = self._answers(prefix, batch)
-            if 'positions' in self._terms:
-                found['positions'] = self._said_positions(prompt, positions_m)
+            if 'reading' in self._terms:
+                found['reading'] = self._practise(prompt, features, positions_m)
         return found
 
     def _occupancy(self, output: EncoderOutput, batch: Batch) -> dict[str, Term]:
@@ -167,15 +170,11 @@ class SceneObjective(nn.Module):
         loss = answer_loss(self.language, prefix, rows)
         return term(loss, rows.is_answer[:, 1:].sum(), self._weights.answers)
 
-    def _said_positions(self, prompt: ScenePrompt, positions_m: Tensor) -> Term:
+    def _practise(self, prompt: ScenePrompt, features: Tensor, positions_m: Tensor) -> Term:
         tokens = prompt.at_queries(prompt.embeddings)  # [B, Q, D]
-        asked = min(self._positions.tokens_per_keyframe, tokens.shape[1])
-        chosen = torch.stack([torch.randperm(tokens.shape[1])[:asked] for _ in tokens]).to(tokens.device)
-        rows = torch.arange(len(tokens), device=tokens.device)[:, None]
-        loss, said = position_loss(
-            self.language, tokens[rows, chosen].flatten(0, 1), positions_m[rows, chosen].flatten(0, 1)
-        )
-        return term(loss, said, self._weights.positions)
+        classes = self._query_classes(features)
+        loss, count = reading_loss(self.language, tokens, positions_m, classes, self._class_names, self._reading)
+        return term(loss, count, self._weights.reading)
 
 
 def _only(output: EncoderOutput, sample: int) -> EncoderOutput:

@@ -57,7 +57,7 @@ def test_the_planner_loss_is_built_from_it():
     [
         (
             {'forecst': {}},
-            r'unknown key losses\.forecst; known keys: distillation, forecast, occupancy, planner, weights',
+            r'unknown key losses\.forecst; known keys: distillation, forecast, occupancy, planner, reading, weights',
         ),
         ({'forecast': {'occupancy': {'gamma': 1}}}, r'unknown key losses\.forecast\.occupancy\.gamma'),
         ({'forecast': {'horizon_weights': 1.0}}, r'losses\.forecast\.horizon_weights: expected a list, found 1\.0'),

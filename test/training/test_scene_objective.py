@@ -18,7 +18,7 @@ REACHED = {
     'forecast': {'perception', 'language'},
     'planner': {'perception', 'language', 'planner'},
     'answers': {'perception', 'language'},
-    'positions': {'perception', 'language'},
+    'reading': {'perception', 'language'},
 }
 
 

@@ -166,6 +166,7 @@ def _built(
     from sparseoccvla_ros.model.placement import checkpoint_folder, torch_device
     from sparseoccvla_ros.model.vla import build_language, build_perception, build_planner
     from sparseoccvla_ros.planning.vehicle import load_vehicle_limits
+    from sparseoccvla_ros.runtime.occupancy import DEFAULT_SELF_FILTER
     from sparseoccvla_ros.runtime.perception import PerceptionEngine
     from sparseoccvla_ros.runtime.planning import PlanningEngine
     from sparseoccvla_ros.runtime.reasoning import ReasoningEngine
@@ -176,7 +177,8 @@ def _built(
         return
     config = load_model_config(model)
     place, folder = torch_device(device), checkpoint_folder(weights)
-    perception = PerceptionEngine(build_perception(config, weights=folder).to(place), config, place, rig)
+    network = build_perception(config, weights=folder).to(place)
+    perception = PerceptionEngine(network, config, place, rig, self_filter=DEFAULT_SELF_FILTER)
     planner = PlanningEngine(build_planner(config, weights=folder).to(place), limits, place, seed)
     reasoning = ReasoningEngine(build_language(config, weights=folder).to(place), config, place)
     try:

@@ -18,7 +18,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from sparseoccvla_ros.data import ros_messages
 from sparseoccvla_ros.data.bag_reader import BagError
-from sparseoccvla_ros.data.ego_future import commands_by_token, scene_ego_futures
+from sparseoccvla_ros.data.ego_future import route_commands
 from sparseoccvla_ros.data.ego_odometry import level_origin, odometry
 from sparseoccvla_ros.data.nuscenes import LIDAR, NuScenesError, NuScenesTables, SensorFrame
 from sparseoccvla_ros.data.topics import COMMAND_TOPIC, TopicPreset
@@ -152,7 +152,7 @@ def _entries(frames: list[SensorFrame], scene_name: str, preset: TopicPreset) ->
 
 def _commands(tables: NuScenesTables, scene_name: str, start_ns: int) -> Iterator[_Entry]:
     """The route's at the start, and at each keyframe where it changes; never what the recorded future would tell."""
-    commands = commands_by_token(scene_ego_futures(tables, scene_name))
+    commands = route_commands(tables, scene_name)
     last = None
     for sample in tables.scene(scene_name).samples:
         command = commands.get(sample.token)

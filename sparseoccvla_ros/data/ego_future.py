@@ -80,7 +80,8 @@ def scene_ego_futures(tables: NuScenesTables, scene: str, *, leaky_command: bool
     if leaky_command:
         commands, source = [_leaked_command(moment) for moment in moments], CommandSource.RECORDED_FUTURE
     else:
-        commands, source = _route_commands(tables, scene, moments), CommandSource.ROUTE
+        routed = route_commands(tables, scene)
+        commands, source = [routed.get(moment.token) for moment in moments], CommandSource.ROUTE
     return [
         EgoFuture(
             scene=scene,
@@ -102,6 +103,29 @@ def commands_by_token(futures: Iterable[EgoFuture]) -> dict[str, Command]:
     return {future.token: future.command for future in futures if future.command is not None}
 
 
+def route_commands(tables: NuScenesTables, scene: str) -> dict[str, Command]:
+    """The route's command at every keyframe of a scene, by token; empty where the data set has no ``ego/<scene>.json``.
+
+    Raises:
+        NuScenesError: unknown scene, or the file is not what the world writes.
+    """
+    tokens = [sample.token for sample in tables.scene(scene).samples]
+    path = tables.dataroot / 'ego' / f'{scene}.json'
+    try:
+        document = json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise NuScenesError(f'{path} cannot be read: {error}') from error
+    try:
+        if 'command' not in document['inputs']:
+            raise NuScenesError(f'{path}: its inputs are {document["inputs"]}, expected command among them')
+        return {token: Command[document['samples'][token]['command'].upper()] for token in tokens}
+    except (KeyError, TypeError, AttributeError) as error:
+        wanted = f'a command left, right or straight for each of {len(tokens)} keyframes'
+        raise NuScenesError(f'{path}: {error!r}; expected {wanted}') from error
+
+
 def _leaked_command(moment: Moment) -> Command | None:
     if not moment.future_ego_valid[-1]:
         return None
@@ -109,22 +133,3 @@ def _leaked_command(moment: Moment) -> Command | None:
     if abs(left_m) < LEAKED_TURN_M:
         return Command.STRAIGHT
     return Command.LEFT if left_m > 0.0 else Command.RIGHT
-
-
-def _route_commands(tables: NuScenesTables, scene: str, moments: list[Moment]) -> list[Command | None]:
-    """Of each moment; all None where the data set has no ``ego/<scene>.json``."""
-    path = tables.dataroot / 'ego' / f'{scene}.json'
-    try:
-        document = json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        return [None] * len(moments)
-    except (OSError, ValueError) as error:
-        raise NuScenesError(f'{path} cannot be read: {error}') from error
-    try:
-        if 'command' not in document['inputs']:
-            raise NuScenesError(f'{path}: its inputs are {document["inputs"]}, expected command among them')
-        names = [document['samples'][moment.token]['command'] for moment in moments]
-        return [Command[name.upper()] for name in names]
-    except (KeyError, TypeError, AttributeError) as error:
-        wanted = f'a command left, right or straight for each of {len(moments)} keyframes'
-        raise NuScenesError(f'{path}: {error!r}; expected {wanted}') from error

@@ -45,9 +45,9 @@ class PositionEncoding(nn.Module):
 class Connector(nn.Module):
     """Q_L and the encoding of P_L, to occupancy tokens T_o and global tokens T_g.
 
-    What a query says and where it is meet in the language model's space, each brought to the same size before: a sum
-    of features of size 1 and an encoding that starts at a seventh of it left the language model unable to say where a
-    token is (docs/training.md, "Where a token is").
+    What a query says and where it is meet in the language model's space, each brought to the same size before: at the
+    start the encoding is a seventh of the features' size, and a plain sum drowns it (docs/training.md, "Reading
+    practice").
     """
 
     def __init__(self, space: SpaceConfig, query_width: int, language_width: int, global_tokens: int) -> None:

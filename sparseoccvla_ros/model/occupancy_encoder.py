@@ -217,8 +217,9 @@ class OccupancyEncoder(nn.Module):
     def query_classes(self, features: Tensor) -> Tensor:
         """The likeliest class of each query in the mean over its points: features [B, Q, C] -> int64 [B, Q]."""
         last = self.layers[-1]
-        logits = last.cls_branch(features.float()).unflatten(-1, (last.points_out, -1))
-        return logits.sigmoid().mean(dim=2).argmax(dim=-1)
+        with torch.autocast(features.device.type, enabled=False):  # bf16 has ties
+            logits = last.cls_branch(features.float()).unflatten(-1, (last.points_out, -1))
+            return logits.sigmoid().mean(dim=2).argmax(dim=-1)
 
     def forward(self, levels: tuple[Tensor, ...], image_from_ego: Tensor, view_mask: Tensor) -> EncoderOutput:
         """Encode one scene per sample.

@@ -14,6 +14,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 
 from sparseoccvla_ros.data.nuscenes import CAMERAS
+from sparseoccvla_ros.runtime.occupancy import DEFAULT_SELF_FILTER
 from sparseoccvla_ros.runtime.scene import Command
 
 P = TypeVar('P')
@@ -112,10 +113,10 @@ class PerceptionParameters(MotionParameters):
         0.5, 'points below this class probability are not published; an untrained model has 1/17', 0.0, 1.0
     )
     self_filter_m: list[float] = field(
-        default_factory=lambda: [-0.4, -0.7, 0.3, 3.2, 0.7, 1.6],
+        default_factory=lambda: [*DEFAULT_SELF_FILTER.low_m, *DEFAULT_SELF_FILTER.high_m],
         metadata={
             'description': "box in base_frame that the vehicle's own body fills (x, y, z of one end, then of the "
-            'other); occupied points inside are left out; six zeros: none is; metres'
+            'other; each with its point: 2.0); occupied points inside are left out; six times 0.0: none is; metres'
         },
     )
 
@@ -131,7 +132,7 @@ class PerceptionParameters(MotionParameters):
         if len(set(self.cameras)) != len(self.cameras):
             raise ValueError(f'parameter cameras holds a name twice: {", ".join(self.cameras)}')
         box_m = self.self_filter_m
-        if len(box_m) != 6 or any(low > high for low, high in zip(box_m[:3], box_m[3:], strict=True)):
+        if len(box_m) != 6 or not all(low <= high for low, high in zip(box_m[:3], box_m[3:], strict=True)):
             raise ValueError(
                 f'parameter self_filter_m is {list(box_m)}; expected x, y and z of one end of a box, then of the '
                 'other, none of them smaller'

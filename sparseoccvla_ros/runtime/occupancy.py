@@ -26,8 +26,8 @@ class SelfFilter:
     high_m: tuple[float, float, float]
 
     def __post_init__(self) -> None:
-        if any(low > high for low, high in zip(self.low_m, self.high_m, strict=True)):
-            raise ValueError(f'none of {self.low_m} may be above its other end in {self.high_m}')
+        if not all(low <= high for low, high in zip(self.low_m, self.high_m, strict=True)):
+            raise ValueError(f'{self.low_m} and {self.high_m} are no ends of a box: the first must not be above')
 
     def apply(self, occupancy: OccupancyPoints) -> OccupancyPoints:
         """The points outside the box."""
@@ -35,6 +35,11 @@ class SelfFilter:
         if not np.any(inside):
             return occupancy
         return OccupancyPoints(occupancy.points_ego[~inside], occupancy.labels[~inside], occupancy.scores[~inside])
+
+
+#: The default vehicle of ``config/vehicle/default.yaml`` less 0.2 m (half a voxel) at its ends, sides and roof, above
+#: the road.
+DEFAULT_SELF_FILTER = SelfFilter((-0.4, -0.7, 0.3), (3.2, 0.7, 1.3))
 
 
 def scene_points(

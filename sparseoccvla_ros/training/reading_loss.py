@@ -3,7 +3,8 @@
 An answer with a position in it asks for two things at once: to find the object's token among hundreds, and to turn its
 position into digits. Neither is of use without the other, so that for a long time neither is learnt. Here both are
 practised on small sets of a keyframe's tokens, from a single one upwards: what is learnt on few makes more of them
-easier. No label is needed: a token's position is known, and its class is what the encoder says.
+easier. No label is needed: a token's position is known, and its class is what the encoder says, however unsure it is.
+Questions and answers have the form of the world's own (``world/questions/ground.py``).
 
 Letters: B keyframes, Q queries, D language width, n sets, k tokens of a set, L tokens of text.
 """
@@ -16,22 +17,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sparseoccvla_ros.model.language import SceneLanguage
+from sparseoccvla_ros.model.language import SceneLanguage, ScenePrompt
 from sparseoccvla_ros.training.question_batch import question_batch, tokenize_pair
 
-WHERE_ALONE, WHAT_ALONE = 'Where is it?', 'What is it?'
-WHERE, WHAT = 'Where is the nearest {thing}?', 'What is at {place}?'
+WHERE, WHERE_ANSWER = 'Where is the nearest {thing}?', 'The nearest {thing} is at {place}.'
+WHAT, WHAT_ANSWER = 'What is at {place}?', 'A {thing}.'
+#: Of a set of one.
+WHERE_ALONE, WHERE_ALONE_ANSWER, WHAT_ALONE = 'Where is it?', 'It is at {place}.', 'What is it?'
 #: Share of the questions for a class; the others ask for a position.
 WHAT_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class ReadingConfig:
-    """How much is practised in a step of a process."""
+    """How much is practised in one pass of a process."""
 
     #: Sets of tokens, one question each.
     sets: int = 64
-    #: Numbers of tokens in a set; two of them are drawn in each step, for half of the sets each.
+    #: Numbers of tokens in a set; two of them are drawn for each pass, for half of the sets each.
     sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 64)
 
     def __post_init__(self) -> None:
@@ -64,9 +67,8 @@ def draw_practice(positions_m: Tensor, classes: Tensor, names: Sequence[str], se
         names: of the classes.
         sets: n. size: k, at most Q of it are taken.
 
-    Returns:
-        as often a rare class as a frequent one is in a set and is asked for. The nearest is that of the least distance
-        from the ego's origin, in the plane.
+    A rare class is as likely to be in a set as a frequent one, while its tokens last, and every class of a set is as
+    likely to be asked for. The nearest is that of the least distance from the ego's origin, in the plane.
     """
     keyframe = torch.randint(len(classes), (sets,))
     positions_m, classes = positions_m.cpu(), classes.cpu()
@@ -75,18 +77,18 @@ def draw_practice(positions_m: Tensor, classes: Tensor, names: Sequence[str], se
     pairs = []
     for row, chosen in zip(keyframe.tolist(), queries, strict=True):
         labels, places_m = classes[row, chosen], positions_m[row, chosen, :2]
-        what = bool(torch.rand(()) < WHAT_SHARE)
+        what, alone = bool(torch.rand(()) < WHAT_SHARE), len(chosen) == 1
+        present = labels.unique()
+        wanted = present[torch.randint(len(present), ())]
+        away_m = places_m.norm(dim=1).masked_fill(labels != wanted, torch.inf)
         if what:
-            asked = int(torch.randint(len(chosen), ()))
-            question = WHAT_ALONE if len(chosen) == 1 else WHAT.format(place=said(*places_m[asked].tolist()))
+            question, answer = WHAT_ALONE if alone else WHAT, WHAT_ANSWER
+            asked = int(torch.multinomial((labels == wanted).float(), 1))
         else:
-            present = labels.unique()
-            wanted = present[torch.randint(len(present), ())]
-            away_m = places_m.norm(dim=1).masked_fill(labels != wanted, torch.inf)
+            question, answer = (WHERE_ALONE, WHERE_ALONE_ANSWER) if alone else (WHERE, WHERE_ANSWER)
             asked = int(away_m.argmin())
-            question = WHERE_ALONE if len(chosen) == 1 else WHERE.format(thing=names[wanted])
-        answer = names[labels[asked]] if what else said(*places_m[asked].tolist())
-        pairs.append((question, f'{answer}.'))
+        words = {'thing': names[wanted], 'place': said(*places_m[asked].tolist())}
+        pairs.append((question.format(**words), answer.format(**words)))
     return Practice(keyframe, queries, tuple(pairs))
 
 
@@ -129,7 +131,7 @@ def practice_loss(language: SceneLanguage, tokens: Tensor, practice: Practice) -
     text = language.embed_text(rows.token_ids)  # [n, L, D]
     keyframe, queries = practice.keyframe.to(tokens.device), practice.queries.to(tokens.device)
     scene = tokens[keyframe[:, None], queries].to(text.dtype)  # [n, k, D]
-    hidden, _ = language.forward_embeddings(torch.cat([scene, text], dim=1), None)
+    hidden, _ = language.read_scene(ScenePrompt(scene, slice(0, scene.shape[1]), None), text)
     # each place tells the next token: the first text token is told by the last of the scene
     told = hidden[:, scene.shape[1] - 1 : -1][rows.is_answer]
     return nn.functional.cross_entropy(language.logits(told), rows.token_ids[rows.is_answer]), rows.is_answer.sum()

@@ -51,6 +51,8 @@ def build_stage(recipe: Recipe, accelerator: Accelerator) -> Stage:
         FileNotFoundError, ValueError: what the recipe names is missing, or does not go together.
     """
     config, device = recipe.model_config(), accelerator.device
+    if 'reading' in recipe.terms and config.language.blind:
+        raise ValueError("terms: 'reading' needs occupancy tokens, but language.blind hides them")
     parts = build_parts(recipe, config)
     if recipe.on_images:
         objective: nn.Module = ImageObjective(

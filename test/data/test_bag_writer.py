@@ -104,20 +104,33 @@ def test_camera_info_has_the_tables_values(bag):
     np.testing.assert_array_equal(info.r, np.eye(3).ravel())
 
 
-def test_the_routes_command_is_there_from_the_start_and_where_it_changes(layout, tmp_path):
-    """The second keyframe turns left; none of it without ego/<scene>.json (see the count of all other topics)."""
-    samples = layout.read().scene('scene-0001').samples
-    told = {sample.token: {'command': name} for sample, name in zip(samples, ('straight', 'left'), strict=True)}
+def test_the_routes_command_is_there_from_the_start_and_where_it_changes(make_layout, tmp_path):
+    """Three keyframes, straight, straight, left, the first of them later than its first camera; a bag without
+    ego/<scene>.json has no such topic (see the count of all others).
+    """
+    layout = make_layout(tmp_path / 'three', keyframes=3)
+    samples = sorted(layout.tables['sample'], key=lambda row: row['timestamp'])
+    samples[0]['timestamp'] += 20_000
+    told = {
+        row['token']: {'command': name} for row, name in zip(samples, ('straight', 'straight', 'left'), strict=True)
+    }
     (layout.root / 'ego').mkdir()
     (layout.root / 'ego' / 'scene-0001.json').write_text(json.dumps({'inputs': ['command'], 'samples': told}))
     summary = write_scene_bag(layout.read(), 'scene-0001', tmp_path / 'b', load_preset('default'))
     messages = _messages(tmp_path / 'b', '/driving_command')
-    assert summary.counts['/driving_command'] == 2
-    assert [m.header_stamp_ns for m in messages] == [sample.stamp_ns for sample in samples]
+    assert [m.header_stamp_ns for m in messages] == [summary.start_ns, 1000 * samples[2]['timestamp']]
     assert [decode(m).command for m in messages] == [Command.STRAIGHT, Command.LEFT]
-    with BagReader(tmp_path / 'b') as reader:
-        first = next(reader.messages()).topic
-    assert first == '/tf_static'
+    first = [m.topic for m in _messages(tmp_path / 'b') if m.log_stamp_ns == summary.start_ns]
+    assert first[:3] == ['/tf_static', '/driving_command', '/odom']
+    (command,) = [
+        topic
+        for topic in yaml.safe_load((tmp_path / 'b' / 'metadata.yaml').read_text())['rosbag2_bagfile_information'][
+            'topics_with_message_count'
+        ]
+        if topic['topic_metadata']['name'] == '/driving_command'
+    ]
+    (qos,) = command['topic_metadata']['offered_qos_profiles']
+    assert (qos['durability'], qos['reliability']) == ('transient_local', 'reliable')
 
 
 def _matrix(transform):

@@ -76,6 +76,16 @@ def test_pyramid_takes_odd_sizes(perception):
     assert [tuple(level.shape[2:]) for level in levels] == [(18, 25), (9, 13), (5, 7), (3, 4)]
 
 
+def test_classes_of_queries_are_those_of_their_points(perception, ring, levels_of):
+    """From the features alone, as they are stored; in bf16, too, whose ties would go to the first class."""
+    output = encode(perception, levels_of(12, 16), ring(CAMERAS, FRAMES))
+    expected = output.logits[-1].sigmoid().mean(dim=2).argmax(dim=-1)
+    assert len(expected.unique()) > 1
+    assert torch.equal(perception.encoder.query_classes(output.features), expected)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(perception.encoder.query_classes(output.features), expected)
+
+
 def test_output_shapes(perception, ring, levels_of):
     output = encode(perception, levels_of(12, 16), ring(CAMERAS, FRAMES))
     assert output.features.shape == (1, 30, 32)

@@ -83,6 +83,7 @@ def test_every_parameter_is_described_and_read_only(context, name):
         (PerceptionParameters, {'min_cameras': 9}, ['min_cameras', '9', '6']),
         (PerceptionParameters, {'image_type': 'h264'}, ['h264', 'compressed', 'raw']),
         (PerceptionParameters, {'image_topic': '/front'}, ['image_topic', '/front', '{camera}']),
+        (PerceptionParameters, {'self_filter_m': [float('nan')] * 6}, ['self_filter_m', 'nan', 'smaller']),
         (PerceptionParameters, {'self_filter_m': [0.0, 1.0, 2.0]}, ['self_filter_m', '[0.0, 1.0, 2.0]', 'smaller']),
         (
             PerceptionParameters,
@@ -103,6 +104,8 @@ def test_a_wrong_value_is_refused_with_the_value_and_what_was_expected(context, 
 def test_type_and_range_are_checked_by_ros(context):
     with pytest.raises(InvalidParameterTypeException):
         declare(context, PerceptionParameters, min_cameras='four')
+    with pytest.raises(InvalidParameterTypeException):
+        declare(context, PerceptionParameters, self_filter_m=[0, 0, 0, 0, 0, 0])
     with pytest.raises(InvalidParameterValueException):
         declare(context, PlannerParameters, deadline_s=-1.0)
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from sparseoccvla_ros.runtime.occupancy import SelfFilter
+from sparseoccvla_ros.planning.vehicle import load_vehicle_limits
+from sparseoccvla_ros.runtime.occupancy import DEFAULT_SELF_FILTER, SelfFilter
 from sparseoccvla_ros.runtime.scene import OccupancyPoints
 
 BODY = SelfFilter((-0.5, -0.75, 0.25), (3.0, 0.75, 1.5))
@@ -38,6 +39,17 @@ def test_a_box_without_size_holds_nothing():
     assert SelfFilter((0.0,) * 3, (0.0,) * 3).apply(everywhere) is everywhere
 
 
-def test_ends_in_the_wrong_order_are_refused():
-    with pytest.raises(ValueError, match='above its other end'):
-        SelfFilter((0.0, 1.0, 0.0), (1.0, -1.0, 1.0))
+@pytest.mark.parametrize('low_m', [(0.0, 1.0, 0.0), (0.0, float('nan'), 0.0)])
+def test_what_is_no_box_is_refused(low_m):
+    with pytest.raises(ValueError, match='no ends of a box'):
+        SelfFilter(low_m, (1.0, -1.0, 1.0))
+
+
+def test_the_default_is_inside_the_default_vehicle(project_root):
+    """By half a voxel, where points of what stands at the bumper may lie."""
+    vehicle = load_vehicle_limits(str(project_root / 'config' / 'vehicle' / 'default.yaml'))
+    rear, side, _ = DEFAULT_SELF_FILTER.low_m
+    front, _, roof = DEFAULT_SELF_FILTER.high_m
+    middle, half = vehicle.center_offset_m, 0.5 * vehicle.length_m
+    for gap_m in (rear - (middle - half), middle + half - front, side + 0.5 * vehicle.width_m, vehicle.height_m - roof):
+        assert 0.2 <= gap_m <= 0.3

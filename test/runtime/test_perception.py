@@ -10,6 +10,7 @@ import torch
 from sparseoccvla_ros.geometry import inverse, project_points, transform_from_planar, transform_points
 from sparseoccvla_ros.model.occupancy_encoder import EncoderOutput
 from sparseoccvla_ros.runtime.finite import NonFiniteOutput
+from sparseoccvla_ros.runtime.occupancy import SelfFilter
 from sparseoccvla_ros.runtime.perception import PerceptionEngine
 from sparseoccvla_ros.sensors.camera import CameraView, SurroundView
 
@@ -194,6 +195,16 @@ def test_real_model_with_memory_equals_the_model_called_on_both_frames(config, c
     # And the memory matters: the same frame alone gives something else.
     alone = PerceptionEngine(perception, config, cpu, CAMERAS, 0.3).process(surround(0.5))
     assert not torch.allclose(alone.features, scene.features, atol=1e-3)
+
+
+def test_points_inside_the_vehicle_are_left_out(config, cpu, perception):
+    everything = PerceptionEngine(perception, config, cpu, CAMERAS, 0.0).process(surround(0.0)).occupancy
+    box = SelfFilter((-10.0, -10.0, -1.0), (10.0, 10.0, 3.0))
+    found = PerceptionEngine(perception, config, cpu, CAMERAS, 0.0, self_filter=box).process(surround(0.0)).occupancy
+    kept = box.apply(everything)
+    assert 0 < len(kept.labels) < len(everything.labels)
+    np.testing.assert_allclose(found.points_ego, kept.points_ego, atol=1e-5)
+    np.testing.assert_array_equal(found.labels, kept.labels)
 
 
 def test_real_model_output_is_typed_timed_and_repeatable(config, cpu, perception):

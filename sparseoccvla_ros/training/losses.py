@@ -25,7 +25,7 @@ class LossWeights:
     planner: float = 1.0
     #: Cross-entropy a token of the answers.
     answers: float = 1.0
-    #: Cross-entropy a token of what is read off single occupancy tokens and small sets of them.
+    #: Cross-entropy a token of what is practised on few queries and on whole scenes.
     reading: float = 1.0
 
     def __post_init__(self) -> None:

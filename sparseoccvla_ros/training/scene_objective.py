@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sparseoccvla_ros.model.config import VLAConfig
 from sparseoccvla_ros.model.distillation import DistillationLoss, project_to_cameras, sample_teacher
 from sparseoccvla_ros.model.forecast_loss import ForecastLoss, future_voxels
-from sparseoccvla_ros.model.language import KeyValues, SceneLanguage, ScenePrompt
+from sparseoccvla_ros.model.language import KeyValues, SceneLanguage
 from sparseoccvla_ros.model.occupancy_encoder import EncoderOutput
 from sparseoccvla_ros.model.occupancy_loss import OccupancyLoss, occupied_voxels
 from sparseoccvla_ros.model.perception import OccupancyPerception
@@ -107,7 +107,7 @@ class SceneObjective(nn.Module):
             if 'answers' in self._terms:
                 found['answers'] = self._answers(prefix, batch)
             if 'reading' in self._terms:
-                found['reading'] = self._practise(prompt, features, positions_m)
+                found['reading'] = self._practise(prefix, features, positions_m)
         return found
 
     def _occupancy(self, output: EncoderOutput, batch: Batch) -> dict[str, Term]:
@@ -170,10 +170,11 @@ class SceneObjective(nn.Module):
         loss = answer_loss(self.language, prefix, rows)
         return term(loss, rows.is_answer[:, 1:].sum(), self._weights.answers)
 
-    def _practise(self, prompt: ScenePrompt, features: Tensor, positions_m: Tensor) -> Term:
-        tokens = prompt.at_queries(prompt.embeddings)  # [B, Q, D]
+    def _practise(self, prefix: KeyValues, features: Tensor, positions_m: Tensor) -> Term:
         classes = self._query_classes(features)
-        loss, count = reading_loss(self.language, tokens, positions_m, classes, self._class_names, self._reading)
+        loss, count = reading_loss(
+            self.language, prefix, features, positions_m, classes, self._class_names, self._reading
+        )
         return term(loss, count, self._weights.reading)
 
 

@@ -1,4 +1,4 @@
-"""Sets of occupancy tokens are read: what is where, and the nearest of which class."""
+"""Queries are read: what is where, and the nearest of which class; on scenes of few queries and on whole ones."""
 
 import re
 from collections import Counter
@@ -8,18 +8,11 @@ import pytest
 import torch
 
 from sparseoccvla_ros.model.config import load_model_config
-from sparseoccvla_ros.model.language import ScenePrompt
 from sparseoccvla_ros.model.vla import build_language
 from sparseoccvla_ros.training import reading_loss as module
-from sparseoccvla_ros.training.reading_loss import (
-    WHERE_ALONE,
-    Practice,
-    ReadingConfig,
-    draw_practice,
-    practice_loss,
-    reading_loss,
-    said,
-)
+from sparseoccvla_ros.training.answer_loss import answer_loss
+from sparseoccvla_ros.training.question_batch import question_batch, tokenize_pair
+from sparseoccvla_ros.training.reading_loss import ReadingConfig, draw_pair, draw_sets, reading_loss, said
 from sparseoccvla_ros.world.questions.speech import place
 
 SMALL = {
@@ -39,21 +32,13 @@ def language():
 
 
 @pytest.fixture
-def seen():
-    """Positions and classes of two keyframes' queries: one car each among much driveable surface."""
+def queries():
+    """Features, positions and classes of two keyframes' queries: one car each among much driveable surface."""
     generator = torch.Generator().manual_seed(1)
     positions_m = 40.0 * (2.0 * torch.rand(2, 12, 3, generator=generator) - 1.0)
     classes = torch.full((2, 12), 2)
     classes[0, 3] = classes[1, 7] = 0
-    return positions_m, classes
-
-
-@pytest.mark.parametrize(
-    ('position_m', 'text'),
-    [((1.26, -14.949), '(1.3, -14.9)'), ((-0.04, 0.04), '(0.0, 0.0)'), ((-0.06, 40.0), '(-0.1, 40.0)')],
-)
-def test_positions_are_said_as_in_answers(position_m, text):
-    assert said(*position_m) == text
+    return torch.randn(2, 12, 32, generator=generator), positions_m, classes
 
 
 def test_positions_have_the_form_of_the_worlds():
@@ -62,92 +47,99 @@ def test_positions_have_the_form_of_the_worlds():
         assert said(*position_m.tolist()) == place(position_m)
 
 
-@pytest.mark.parametrize('size', [1, 2, 5, 12, 40])
-def test_every_answer_is_true_of_its_set(seen, size):
-    """Judged from the question's words alone, by looking at all tokens of the set."""
-    positions_m, classes = seen
-    torch.manual_seed(size)
-    practice = draw_practice(positions_m, classes, NAMES, 200, size)
-    assert practice.queries.shape == (200, min(size, 12))
+def test_every_answer_is_true(queries):
+    """Judged from the question's words alone, by looking at all queries."""
+    _, positions_m, classes = (tensor[0] for tensor in queries)
+    places = [said(*position_m[:2].tolist()) for position_m in positions_m]
+    things = [NAMES[label] for label in classes]
+    away_m = [float(np.hypot(x_m, y_m)) for x_m, y_m, _ in positions_m.tolist()]
     wanted = {'where': Counter(), 'what': Counter()}
-    for keyframe, queries, (question, answer) in zip(practice.keyframe, practice.queries, practice.pairs, strict=True):
-        assert len(set(queries.tolist())) == len(queries)
-        places = [said(*positions_m[keyframe, query, :2].tolist()) for query in queries]
-        things = [NAMES[classes[keyframe, query]] for query in queries]
-        away_m = [float(positions_m[keyframe, query, :2].norm()) for query in queries]
-        if question == 'Where is it?':
-            assert answer == f'It is at {places[0]}.'
-            wanted['where'][things[0]] += 1
-        elif thing := re.fullmatch(r'Where is the nearest (.*)\?', question):
+    torch.manual_seed(0)
+    for _ in range(400):
+        question, answer = draw_pair(positions_m, classes, NAMES)
+        if thing := re.fullmatch(r'Where is the nearest (.*)\?', question):
             nearest = min((d, i) for i, d in enumerate(away_m) if things[i] == thing[1])[1]
             assert answer == f'The nearest {thing[1]} is at {places[nearest]}.'
             wanted['where'][thing[1]] += 1
         else:
-            asked = re.fullmatch(r'What is (?:it|at (.*))\?', question)[1]
-            true = things[places.index(asked) if asked else 0]
-            assert (asked is None) == (size == 1)
+            true = things[places.index(re.fullmatch(r'What is at (.*)\?', question)[1])]
             assert answer == f'A {true}.'
             wanted['what'][true] += 1
-    # of both kinds, and of the one car as often as of the eleven tokens of road, where both are in the set
-    assert sum(wanted['what'].values()) == pytest.approx(0.25 * 200, abs=20)
+    # of both kinds, and of the one car as often as of the eleven pieces of road
+    assert wanted['what'].total() == pytest.approx(0.25 * 400, abs=30)
     for counts in wanted.values():
-        assert counts['car'] / counts.total() == pytest.approx(0.5, abs=0.2)
+        assert counts['car'] / counts.total() == pytest.approx(0.5, abs=0.15)
 
 
-@pytest.mark.parametrize('attention', ['causal', 'bidirectional'])
-def test_each_set_is_read_alone(seen, attention):
-    """The mean is that of one prompt at a time: the tokens, the question as it is asked on the car, the answer."""
-    changed = SMALL | {'language.prefix_attention': attention}
-    language = build_language(load_model_config('tiny', changed), weights=None, seed=0)
-    torch.manual_seed(2)
-    practice = draw_practice(*seen, NAMES, 5, 3)
-    tokens = language.connector(torch.randn(2, 12, 32), seen[0])[0]
-    loss, count = practice_loss(language, tokens, practice)
-    total, number = 0.0, 0
-    for keyframe, queries, pair in zip(practice.keyframe, practice.queries, practice.pairs, strict=True):
-        asked = language.question_tokens([(pair[0], None)])
-        told = language.question_tokens([pair])
-        text = language.embed_text(torch.tensor([told]))
-        hidden, _ = language.read_scene(ScenePrompt(tokens[keyframe, queries][None], slice(0, 3), None), text)
-        answer = torch.tensor(told[len(asked) :])
-        logits = language.logits(hidden[0, 3 + len(asked) - 1 : -1])
-        total += torch.nn.functional.cross_entropy(logits, answer, reduction='sum').item()
-        number += len(answer)
-    assert count == number
-    assert loss.item() == pytest.approx(total / number, abs=1e-5)
+@pytest.mark.parametrize(('size', 'taken', 'with_car'), [(1, 1, 0.5), (4, 4, 0.8), (12, 12, 1.0), (40, 12, 1.0)])
+def test_rare_classes_are_in_few_queries_too(queries, size, taken, with_car):
+    """The car is half of all weight: one draw has it with 1/2, four with more than 1/2 and less than 1."""
+    classes = queries[2]
+    torch.manual_seed(0)
+    keyframe, chosen = draw_sets(classes, 1000, size)
+    assert chosen.shape == (1000, taken)
+    assert all(len(set(row)) == taken for row in chosen.tolist())
+    found = (classes[keyframe[:, None], chosen] == 0).any(dim=1).float().mean().item()
+    assert found == pytest.approx(with_car, abs=0.2 if size == 4 else 0.05)
+    assert sorted(keyframe.unique().tolist()) == [0, 1]
+
+
+def test_few_queries_are_read_as_a_scene_of_their_own_and_the_whole_one_as_it_is(language, queries, monkeypatch):
+    features, positions_m = queries[:2]
+    asked = []
+    monkeypatch.setattr(module, 'draw_pair', lambda *a: asked.append((a[0], draw_pair(*a))) or asked[-1][1])
+    prefix = language.read_scene(language.scene_prompt(features, positions_m))[1]
+    torch.manual_seed(4)
+    loss, count = reading_loss(language, prefix, *queries, NAMES, ReadingConfig(sets=3, sizes=(5,), questions=2))
+    assert count == len(asked) == (3 + 2) * 2
+    means = []
+    for part in (asked[:6], asked[6:]):
+        total, tokens = 0.0, 0
+        for places_m, pair in part:
+            # whose queries these are is told by where they are
+            ((keyframe, index),) = [
+                (b, found) for b in range(2)
+                if len(found := [int((positions_m[b] == p).all(dim=1).nonzero()[0]) for p in places_m
+                                 if (positions_m[b] == p).all(dim=1).any()]) == len(places_m)
+            ]  # fmt: skip
+            few = language.scene_prompt(features[keyframe, index][None], positions_m[keyframe, index][None])
+            rows = question_batch([[tokenize_pair(language, *pair)]], language.tokenizer.pad_token_id)
+            number = int(rows.is_answer.sum())
+            total += answer_loss(language, language.read_scene(few)[1], rows).item() * number
+            tokens += number
+        means.append(total / tokens)
+    assert len(asked[0][0]) == 5
+    assert len(asked[-1][0]) == 12
+    assert loss.item() == pytest.approx(sum(means) / 2, abs=1e-4)
 
 
 def test_the_way_from_position_to_digits_is_learnt(language):
-    """Four single tokens whose features are equal: only the position encoding can tell them apart."""
-    positions_m = torch.tensor([[[-12.34, 5.0, 0.3], [0.02, -38.0, 0.0], [7.5, 7.5, 1.0], [31.0, -0.04, 2.0]]])
-    features = torch.ones(1, 4, 32)
-    pairs = tuple((WHERE_ALONE, f'{said(x_m, y_m)}.') for x_m, y_m, _ in positions_m[0].tolist())
-    practice = Practice(torch.zeros(4, dtype=torch.int64), torch.arange(4)[:, None], pairs)
+    """A scene of one query whose features say nothing: only the position encoding tells the four apart."""
+    positions_m = torch.tensor([[[-12.34, 5.0, 0.3]], [[0.02, -38.0, 0.0]], [[7.5, 7.5, 1.0]], [[31.0, -0.04, 2.0]]])
+    features, classes = torch.ones(4, 1, 32), torch.zeros(4, 1, dtype=torch.int64)
+    config = ReadingConfig(sets=4, sizes=(1,), questions=1)
+
+    def practise(places_m, told_m):
+        prefix = language.read_scene(language.scene_prompt(features, places_m))[1]
+        pairs = [[('Where is it?', said(*position_m[0, :2].tolist()))] for position_m in told_m]
+        rows = [[tokenize_pair(language, *pair) for pair in row] for row in pairs]
+        told = answer_loss(language, prefix, question_batch(rows, language.tokenizer.pad_token_id))
+        return told, reading_loss(language, prefix, features, places_m, classes, NAMES, config)[0]
+
     optimizer = torch.optim.AdamW(language.parameters(), lr=3e-3)
-    for _ in range(80):
-        loss, _ = practice_loss(language, language.connector(features, positions_m)[0], practice)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss < 0.1
-    with torch.no_grad():
-        elsewhere = language.connector(features, positions_m.flip(1))[0]
-        assert practice_loss(language, elsewhere, practice)[0] > 4 * loss
-
-
-def test_two_sizes_are_read_in_a_pass(language, seen, monkeypatch):
-    tokens = language.connector(torch.randn(2, 12, 32), seen[0])[0]
     torch.manual_seed(0)
-    drawn = []
-    monkeypatch.setattr(module, 'draw_practice', lambda *a: drawn.append(draw_practice(*a)) or drawn[-1])
-    loss, count = reading_loss(language, tokens, *seen, NAMES, ReadingConfig(sets=7, sizes=(2, 5)))
-    assert [practice.queries.shape for practice in drawn] == [(3, 2), (4, 5)]
-    parts = [practice_loss(language, tokens, practice) for practice in drawn]
-    assert count == sum(number for _, number in parts)
-    torch.testing.assert_close(loss, sum(value * number for value, number in parts) / count)
+    for _ in range(120):
+        told, practised = practise(positions_m, positions_m)
+        optimizer.zero_grad()
+        (told + practised).backward()
+        optimizer.step()
+    assert told < 0.1
+    assert practised < 0.2
+    with torch.no_grad():
+        assert practise(positions_m.flip(0), positions_m)[0] > 4 * told
 
 
-@pytest.mark.parametrize(('sets', 'sizes'), [(1, (1,)), (8, ()), (8, (0, 2))])
-def test_impossible_practice_is_refused(sets, sizes):
-    with pytest.raises(ValueError, match='reading needs 2 sets or more of 1 token or more'):
-        ReadingConfig(sets=sets, sizes=sizes)
+@pytest.mark.parametrize(('sets', 'sizes', 'questions'), [(0, (1,), 1), (8, (), 1), (8, (0, 2), 1), (8, (1,), 0)])
+def test_impossible_practice_is_refused(sets, sizes, questions):
+    with pytest.raises(ValueError, match='of 1 or more'):
+        ReadingConfig(sets, sizes, questions)

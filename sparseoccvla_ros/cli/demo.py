@@ -20,8 +20,8 @@ FAILED, USER_ERROR = 1, 2
 #: Not an option: what is in it is removed.
 OUT = Path('out/demo')
 WORLD, BAG = 'world', 'bag'
-#: 20 s at 2 Hz: 40 keyframes of six cameras.
-REQUEST = WorldRequest(scenes=1, seed=1, sweep_hz=2, seconds=20.0)
+#: 20 s: 40 keyframes of six cameras and, so that odometry has a history early, as many sweeps between them.
+REQUEST = WorldRequest(scenes=1, seed=1, sweep_hz=4, seconds=20.0)
 #: In the words of the training questions: the shipped model knows no others.
 QUESTIONS = (
     'Can you describe this scene?',

@@ -37,9 +37,8 @@ class SelfFilter:
         return OccupancyPoints(occupancy.points_ego[~inside], occupancy.labels[~inside], occupancy.scores[~inside])
 
 
-#: The default vehicle of ``config/vehicle/default.yaml`` less 0.2 m (half a voxel) at its ends, sides and roof, above
-#: the road.
-DEFAULT_SELF_FILTER = SelfFilter((-0.4, -0.7, 0.3), (3.2, 0.7, 1.3))
+#: The body of the default vehicle (``config/vehicle/default.yaml``), above the road.
+DEFAULT_SELF_FILTER = SelfFilter((-0.65, -0.92, 0.3), (3.42, 0.92, 1.56))
 
 
 def scene_points(

@@ -1,16 +1,20 @@
 """``sparseoccvla bag``: a nuScenes-layout scene as a rosbag2 bag."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from sparseoccvla_ros.data.bag_reader import BagError
-from sparseoccvla_ros.data.bag_writer import BagSummary, write_scene_bag
 from sparseoccvla_ros.data.nuscenes import NuScenesError, NuScenesTables
 from sparseoccvla_ros.data.topics import PresetError, load_preset
+
+if TYPE_CHECKING:
+    from sparseoccvla_ros.data.bag_writer import BagSummary
 
 USER_ERROR = 2
 
@@ -28,6 +32,8 @@ def bag(
 
     Presets: see config/topics/ and docs/data.md. Exit code 2 means that the request or the data is wrong.
     """
+    from sparseoccvla_ros.data.bag_writer import write_scene_bag  # here: other commands need not wait for torch
+
     try:
         preset = load_preset(topics)
         summary = write_scene_bag(NuScenesTables(data, version), scene, out, preset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,8 +11,10 @@ from sparseoccvla_ros.data.ego_odometry import OdometrySample
 from sparseoccvla_ros.data.nuscenes import LIDAR_COLUMNS, NuScenesError, SensorFrame, load_lidar_points
 from sparseoccvla_ros.data.typestore import package_typestore
 from sparseoccvla_ros.geometry import translation_and_quat_xyzw
-from sparseoccvla_ros.runtime.scene import Command
 from sparseoccvla_ros.sensors.decode import CameraFault, decode_compressed
+
+if TYPE_CHECKING:  # it comes with torch, which readers of bags need not wait for
+    from sparseoccvla_ros.runtime.scene import Command
 
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 DRIVING_COMMAND = 'sparseoccvla_ros/msg/DrivingCommand'

@@ -45,7 +45,7 @@ class PerceptionEngine:
         config: VLAConfig,
         device: torch.device,
         cameras: Sequence[str],
-        score_threshold: float = 0.3,
+        score_threshold: float = 0.5,
         *,
         max_gap_s: float = 1.5,
         self_filter: SelfFilter | None = None,

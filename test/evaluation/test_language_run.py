@@ -42,7 +42,8 @@ def engines(config):
     cpu = torch.device('cpu')
     perception = PerceptionEngine(build_perception(config, weights=None), config, cpu, CAMERAS)
     limits = QuestionLimits(kept_scenes=1, default_max_tokens=4, max_answer_tokens=4, time_limit_s=60.0)
-    reasoning = ReasoningEngine(build_language(config, weights=None), config, cpu, limits)
+    # of a seed with which random weights say something
+    reasoning = ReasoningEngine(build_language(config, weights=None, seed=1), config, cpu, limits)
     yield Engines(perception, config, reasoning)
     reasoning.close()
 

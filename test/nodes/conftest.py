@@ -15,7 +15,8 @@ from sparseoccvla_ros.nodes.handover import HandOver
 from sparseoccvla_ros.nodes.stack import build_stack
 
 #: Untrained, with thresholds that let its points through: what is tested here is no matter of weights. Time-outs are
-#: generous for a loaded machine; a test that depends on one sets its own.
+#: generous for a loaded machine; a test that depends on one sets its own. The seed is one with which random weights say
+#: something.
 USUAL = {
     'perception': {
         'weights': '',
@@ -25,7 +26,7 @@ USUAL = {
         'calibration_timeout_s': 5.0,
     },
     'planner': {'weights': '', 'pose_timeout_s': 5.0, 'deadline_s': 60.0},
-    'reasoning': {'weights': '', 'forecast_score_threshold': 0.05},
+    'reasoning': {'weights': '', 'seed': 1, 'forecast_score_threshold': 0.05},
 }
 
 

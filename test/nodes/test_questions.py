@@ -113,7 +113,7 @@ def test_an_answer_on_its_way_is_told_when_the_node_is_cleaned_up(start_stack):
 
 def test_describe_says_what_runs(asked):
     told = asked.describe()
-    assert (told.name, told.weights, told.device, told.precision) == ('tiny', 'untrained (seed 0)', 'cpu', 'fp32')
+    assert (told.name, told.weights, told.device, told.precision) == ('tiny', 'untrained (seed 1)', 'cpu', 'fp32')
     assert told.language_model == 'own Llama, 4 layers of 256'
     assert (told.adapter, list(told.adapters)) == ('', [])
     assert re.fullmatch(r'[\d.]+ \(torch [\d.]+(\+\w+)?, transformers [\d.]+, peft [\d.]+\)', told.package_version)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small_language import SMALL
 
 from sparseoccvla_ros.model.chat import ChatFormat
 from sparseoccvla_ros.model.config import load_model_config
@@ -12,14 +13,6 @@ from sparseoccvla_ros.training.question_batch import QuestionBatch, question_bat
 from sparseoccvla_ros.training.run_state import resume_run, save_run
 from sparseoccvla_ros.training.schedule import warmed_cosine
 
-SMALL = {
-    'encoder.queries': 12,
-    'encoder.width': 32,
-    'language.width': 64,
-    'language.ffn_width': 96,
-    'language.layers': 2,
-    'language.context_length': 128,
-}
 PAIRS = [('How many cars are there?', '2 cars.'), ('Stop?', 'No, the light is green.'), ('What is ahead?', 'A bus.')]
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from small_language import SMALL
 
 from sparseoccvla_ros.model.config import load_model_config
 from sparseoccvla_ros.model.vla import build_language
@@ -15,14 +16,6 @@ from sparseoccvla_ros.training.question_batch import question_batch, tokenize_pa
 from sparseoccvla_ros.training.reading_loss import ReadingConfig, draw_pair, draw_sets, reading_loss, said
 from sparseoccvla_ros.world.questions.speech import place
 
-SMALL = {
-    'encoder.queries': 12,
-    'encoder.width': 32,
-    'language.width': 64,
-    'language.ffn_width': 96,
-    'language.layers': 2,
-    'language.context_length': 128,
-}
 NAMES = ('car', 'bus', 'driveable surface')
 
 

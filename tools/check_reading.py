@@ -3,9 +3,9 @@
 
     .venv/bin/python tools/check_reading.py --data out/train/world_8s --weights tiny
 
-For every class that any query of a keyframe has, in the encoder's own opinion, the model is asked where the nearest
-thing of that class is, behind the whole prompt, greedily. The answer is held against the position of that query: labels
-play no part, so a wrong class or a query in the wrong place is not counted against the language model.
+For every class that any query of a keyframe sees, the model is asked where the nearest thing of that class is, behind
+the whole prompt, greedily. The answer is held against where that query sees it: labels play no part, so a wrong class
+or a wrong place of the encoder's is not counted against the language model.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ from sparseoccvla_ros.model.config import VLAConfig, load_model_config
 from sparseoccvla_ros.model.language import KeyValues, SceneLanguage
 from sparseoccvla_ros.model.placement import checkpoint_folder
 from sparseoccvla_ros.model.vla import build_language, build_perception
-from sparseoccvla_ros.training.reading_loss import WHERE
+from sparseoccvla_ros.training.reading_loss import WHERE, ReadingConfig
 from sparseoccvla_ros.training.scene_objective import encode
 
+#: What counts as seen is what is practised.
+PRACTICE = ReadingConfig()
 NEAR_M = 2.0
 LONGEST_ANSWER = 32
 PLACE = re.compile(r'\((-?\d+\.\d), (-?\d+\.\d)\)')
@@ -49,10 +51,11 @@ def main() -> None:
     with torch.inference_mode():
         for index in chosen.tolist():
             output = encode(perception, collate([data.sample(index, 0)]))
-            classes, places_m = perception.encoder.query_classes(output.features)[0], output.positions_m[0, :, :2]
+            counts, places_m = perception.encoder.sights(output.features, output.positions_m, PRACTICE.score_threshold)
+            sees = counts[0] >= PRACTICE.least_points  # [Q, K]
             prefix = language.read_scene(language.scene_prompt(output.features, output.positions_m))[1]
-            for label in classes.unique().tolist():
-                of_class_m = places_m[classes == label]
+            for label in sees.any(dim=0).nonzero()[:, 0].tolist():
+                of_class_m = places_m[0, sees[:, label], label, :2]
                 nearest_m = of_class_m[of_class_m.norm(dim=1).argmin()].tolist()
                 answer = greedy_answer(language, prefix, WHERE.format(thing=names[label]))
                 said = PLACE.search(answer)

@@ -180,11 +180,16 @@ class EncoderLayer(nn.Module):
 
     def predict(self, query: Tensor, points_m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The layer's end, once the queries know of each other: feed-forward and the heads."""
-        B, Q, _ = query.shape
         query = self.norm3(query + self.ffn(query))
-        logits = self.cls_branch(query).view(B, Q, self.points_out, -1)
-        offset = self.reg_branch(query).view(B, Q, self.points_out, 3)
-        return query, points_m.mean(dim=2, keepdim=True) + self.offset_scale_m * offset, logits
+        return query, points_m.mean(dim=2, keepdim=True) + self.offsets_m(query), self.class_logits(query)
+
+    def class_logits(self, query: Tensor) -> Tensor:
+        """query [B, Q, C] -> logits of its points [B, Q, P, classes]."""
+        return self.cls_branch(query).unflatten(-1, (self.points_out, -1))
+
+    def offsets_m(self, query: Tensor) -> Tensor:
+        """query [B, Q, C] -> its points [B, Q, P, 3], metres from the mean of those that came in."""
+        return self.offset_scale_m * self.reg_branch(query).unflatten(-1, (self.points_out, 3))
 
 
 class OccupancyEncoder(nn.Module):
@@ -214,12 +219,26 @@ class OccupancyEncoder(nn.Module):
         return (fractions * self.size_m.to(fractions.dtype) + self.low_m.to(fractions.dtype))[:, None]
 
     @torch.no_grad()
-    def query_classes(self, features: Tensor) -> Tensor:
-        """The likeliest class of each query in the mean over its points: features [B, Q, C] -> int64 [B, Q]."""
+    def sights(self, features: Tensor, positions_m: Tensor, score_threshold: float) -> tuple[Tensor, Tensor]:
+        """Where each query sees each class, from what is kept of a scene.
+
+        Args:
+            features: [B, Q, C], and positions_m: [B, Q, 3], of the output (metres, ego frame).
+            score_threshold: least probability of a point's best class; other points are of no class.
+
+        Returns:
+            the number of the query's points of each class, int64 [B, Q, K], and their means, metres [B, Q, K, 3] (zero
+            where there is none). K classes.
+        """
         last = self.layers[-1]
-        with torch.autocast(features.device.type, enabled=False):  # bf16 has ties
-            logits = last.cls_branch(features.float()).unflatten(-1, (last.points_out, -1))
-            return logits.sigmoid().mean(dim=2).argmax(dim=-1)
+        with torch.autocast(features.device.type, enabled=False):  # bf16 has ties, and steps of 0.3 m
+            scores = last.class_logits(features.float()).sigmoid()
+            offset_m = last.offsets_m(features.float())
+            points_m = positions_m.float()[:, :, None] + offset_m - offset_m.mean(dim=2, keepdim=True)
+            best, label = scores.max(dim=-1)
+            of_class = F.one_hot(label, scores.shape[-1]) * (best >= score_threshold)[..., None]  # [B, Q, P, K]
+            counts = of_class.sum(dim=2)
+            return counts, of_class.float().mT @ points_m / counts.clamp(min=1)[..., None]
 
     def forward(self, levels: tuple[Tensor, ...], image_from_ego: Tensor, view_mask: Tensor) -> EncoderOutput:
         """Encode one scene per sample.

@@ -28,7 +28,12 @@ class OccupancyLossConfig:
     class_weights: tuple[float, ...] = (10, 5, 10, 5, 5, 10, 10, 5, 10, 5, 5, 1, 5, 1, 1, 2, 1)
     class_loss_weight: float = 2.0
     focal_gamma: float = 2.0
+    #: Weight of a class' own points against all others' in its column: from 0.5 up it is rather claimed than missed.
     focal_alpha: float = 0.25
+    #: The same for rare classes; None: as the others.
+    rare_focal_alpha: float | None = None
+    #: A point whose nearest voxel is farther than this is of no class, metres; None: of that voxel's however far.
+    classless_beyond_m: float | None = None
     point_loss_weight: float = 0.5
     #: Below this distance the point loss is quadratic, metres.
     point_beta_m: float = 0.2
@@ -51,8 +56,12 @@ class OccupancyLossConfig:
             raise ValueError(f'class_weights must be non-negative, one a class, got {self.class_weights}')
         if any(not 0 <= label < classes for label in self.rare_classes):
             raise ValueError(f'rare_classes {self.rare_classes} must be labels below {classes}')
-        if not 0.0 <= self.focal_alpha <= 1.0:
-            raise ValueError(f'focal_alpha must be in 0..1, got {self.focal_alpha}')
+        for name in ('focal_alpha', 'rare_focal_alpha'):
+            alpha = getattr(self, name)
+            if alpha is not None and not 0.0 <= alpha <= 1.0:
+                raise ValueError(f'{name} must be in 0..1, got {alpha}')
+        if self.classless_beyond_m is not None and self.classless_beyond_m <= 0:
+            raise ValueError(f'classless_beyond_m must be positive or null, got {self.classless_beyond_m}')
         if self.voxels_drawn is not None and self.voxels_drawn < 1:
             raise ValueError(f'voxels_drawn must be positive or null, got {self.voxels_drawn}')
         if self.pulling not in ('all', 'seen'):
@@ -126,6 +135,10 @@ class OccupancyLoss:
         self.config = config
         low, high = torch.tensor(space.range_m[:2]), torch.tensor(space.range_m[3:5])
         self._middle_m, self._diagonal_m = (low + high) / 2, float((high - low).norm())
+        alpha = torch.full((len(space.classes),), config.focal_alpha)
+        if config.rare_focal_alpha is not None:
+            alpha[list(config.rare_classes)] = config.rare_focal_alpha
+        self._focal_alpha = alpha
 
     def __call__(
         self, initial_points_m: Tensor, output: EncoderOutput, truth: Sequence[OccupiedVoxels]
@@ -156,7 +169,7 @@ class OccupancyLoss:
             for layer, (points, logits) in enumerate(zip(output.points_m, output.logits, strict=True)):
                 points_m, scores = _at_least_float32(points).flatten(1, 2), _at_least_float32(logits).flatten(1, 2)
                 assigned = self._assign(points_m, indices)
-                terms[f'layer{layer}.classes'] = self._classes(scores, truth, assigned)
+                terms[f'layer{layer}.classes'] = self._classes(points_m.detach(), scores, truth, assigned)
                 terms[f'layer{layer}.points'] = self._points(points_m, truth, pulling, assigned)
         return terms
 
@@ -166,15 +179,19 @@ class OccupancyLoss:
         return [index and index.nearest(points) for points, index in zip(points_m, indices, strict=True)]
 
     def class_targets(
-        self, voxel_of_point: Tensor | None, voxels: OccupiedVoxels, points: int
+        self, points_m: Tensor, voxel_of_point: Tensor | None, voxels: OccupiedVoxels
     ) -> tuple[Tensor, Tensor]:
-        """Of one sample: class of each of N points, int64 [N] (K where there is no voxel), and weights [N, K]."""
+        """Of one sample: class of each of N points [N, 3], int64 [N] (K: none), and weights [N, K]."""
         weights = torch.tensor(self.config.class_weights, device=voxels.centres_m.device)
+        nothing = torch.full((len(points_m),), len(weights), device=weights.device)
         if voxel_of_point is None:
-            labels = torch.full((points,), len(weights), device=weights.device)
-            return labels, weights.expand(points, -1)
-        offset_m = voxels.centres_m[voxel_of_point, :2] - self._middle_m.to(weights.device)
-        return voxels.labels[voxel_of_point], weights * (1.0 + offset_m.norm(dim=-1, keepdim=True) / self._diagonal_m)
+            return nothing, weights.expand(len(points_m), -1)
+        centres_m, labels = voxels.centres_m[voxel_of_point], voxels.labels[voxel_of_point]
+        if self.config.classless_beyond_m is not None:
+            distance_m = (points_m - centres_m).norm(dim=-1)
+            labels = torch.where(distance_m > self.config.classless_beyond_m, nothing, labels)
+        offset_m = centres_m[:, :2] - self._middle_m.to(weights.device)
+        return labels, weights * (1.0 + offset_m.norm(dim=-1, keepdim=True) / self._diagonal_m)
 
     def voxel_weights(self, distance_m: Tensor, voxels: OccupiedVoxels) -> Tensor:
         """Of one sample: weight of each voxel in the point loss, [M], by the distance to its nearest point."""
@@ -184,12 +201,19 @@ class OccupancyLoss:
         rare = torch.isin(voxels.labels, voxels.labels.new_tensor(config.rare_classes)) & voxels.seen
         return torch.where(rare, weights.clamp(min=config.rare_weight), weights)
 
-    def _classes(self, logits: Tensor, truth: Sequence[OccupiedVoxels], assigned: Sequence[Tensor | None]) -> Tensor:
+    def _classes(
+        self,
+        points_m: Tensor,
+        logits: Tensor,
+        truth: Sequence[OccupiedVoxels],
+        assigned: Sequence[Tensor | None],
+    ) -> Tensor:
         B, N, K = logits.shape
-        targets = [self.class_targets(a, voxels, N) for a, voxels in zip(assigned, truth, strict=True)]
+        targets = [self.class_targets(*sample) for sample in zip(points_m, assigned, truth, strict=True)]
         labels, weights = (torch.stack(part) for part in zip(*targets, strict=True))
         target = F.one_hot(labels, K + 1)[..., :K].to(logits.dtype)
-        loss = focal_loss(logits, target, self.config.focal_gamma, self.config.focal_alpha) * weights
+        alpha = self._focal_alpha.to(logits)
+        loss = focal_loss(logits, target, self.config.focal_gamma, alpha) * weights
         return self.config.class_loss_weight * loss.sum() / (B * N)
 
     def _draw(self, voxels: OccupiedVoxels) -> tuple[OccupiedVoxels, Tensor]:
@@ -235,8 +259,14 @@ class OccupancyLoss:
         return F.smooth_l1_loss(points_m, targets_m, beta=self.config.point_beta_m, reduction='none').sum(dim=-1)
 
 
-def focal_loss(logits: Tensor, target: Tensor, gamma: float, alpha: float) -> Tensor:
-    """Sigmoid focal loss of each element (arXiv 1708.02002); ``target`` 0 or 1, same shape as ``logits``."""
+def focal_loss(logits: Tensor, target: Tensor, gamma: float, alpha: float | Tensor) -> Tensor:
+    """Sigmoid focal loss of each element (arXiv 1708.02002).
+
+    Args:
+        logits, target: of one shape; targets are 0 or 1.
+        gamma: focus, 0: none.
+        alpha: weight of ones, zeros have 1 - alpha: one for all, or one for each of the last axis.
+    """
     probability = logits.sigmoid()
     wrong = probability + target - 2.0 * probability * target
     balance = (1.0 - alpha) + (2.0 * alpha - 1.0) * target

@@ -3,11 +3,11 @@
 An answer with a position in it asks for two things at once: to find the object's token among hundreds, and to turn its
 position into digits. Neither is of use without the other, so that for a long time neither is learnt. Here both are
 practised on scenes of few queries, from a single one upwards, and on the whole one: what is learnt on few makes more of
-them easier. No label is needed: a query's position is known, and its class is what the encoder says, however unsure it
-is.
+them easier. No label is needed: what a query sees, and where, is what the encoder's heads say of its points.
 Questions and answers have the form of the world's own (``world/questions/ground.py``).
 
-Letters: B keyframes, Q queries, C query width, k queries of a set.
+Letters: B keyframes, Q queries, C query width, K classes, k queries of a set, M sights: a query and a class of some of
+its points.
 """
 
 from __future__ import annotations
@@ -38,13 +38,18 @@ class ReadingConfig:
     sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
     #: Questions about each of them, and about each whole scene.
     questions: int = 4
+    #: Least probability of a point's class, and least number of a query's points, to be told of.
+    score_threshold: float = 0.45
+    least_points: int = 2
 
     def __post_init__(self) -> None:
-        if min(self.sets, self.questions) < 1 or not self.sizes or min(self.sizes) < 1:
+        if min(self.sets, self.questions, self.least_points) < 1 or not self.sizes or min(self.sizes) < 1:
             raise ValueError(
-                'reading needs sets, questions and numbers of queries of 1 or more, got '
-                f'{self.sets}, {self.questions}, {self.sizes}'
+                'reading needs sets, questions, points and numbers of queries of 1 or more, got '
+                f'{self.sets}, {self.questions}, {self.least_points}, {self.sizes}'
             )
+        if not 0.0 <= self.score_threshold <= 1.0:
+            raise ValueError(f'score_threshold of reading must be in 0..1, got {self.score_threshold}')
 
 
 def said(x_m: float, y_m: float) -> str:
@@ -53,26 +58,26 @@ def said(x_m: float, y_m: float) -> str:
     return f'({x_m:.1f}, {y_m:.1f})'
 
 
-def draw_sets(classes: Tensor, sets: int, size: int) -> tuple[Tensor, Tensor]:
-    """Some of the queries of some keyframes, rare classes as likely as frequent ones while their queries last.
+def draw_sets(sees: Tensor, sets: int, size: int) -> tuple[Tensor, Tensor]:
+    """Some of the queries of some keyframes: those that see what few see are likelier, those that see nothing are last.
 
     Args:
-        classes: of the queries, int64 [B, Q], on the CPU.
+        sees: bool [B, Q, K], on the CPU.
         sets: n. size: k, at most Q of it are taken.
 
     Returns:
         int64 [n], whose; and int64 [n, k], which.
     """
-    keyframe = torch.randint(len(classes), (sets,))
-    counts = torch.stack([torch.bincount(row)[row] for row in classes])  # [B, Q]
-    return keyframe, torch.multinomial(1.0 / counts[keyframe], min(size, classes.shape[1]))
+    keyframe = torch.randint(len(sees), (sets,))
+    rarity = (sees / sees.sum(dim=1, keepdim=True).clamp(min=1)).amax(dim=-1).clamp(min=1e-6)  # [B, Q]
+    return keyframe, torch.multinomial(rarity[keyframe], min(size, sees.shape[1]))
 
 
 def draw_pair(positions_m: Tensor, classes: Tensor, names: Sequence[str]) -> tuple[str, str]:
-    """A question about a set of queries, and its answer; every class that is there is as likely to be asked for.
+    """A question about what is seen, and its answer; every class that is there is as likely to be asked for.
 
     Args:
-        positions_m: [k, 3], metres, ego frame. classes: int64 [k]. Both on the CPU.
+        positions_m: [M, 3], metres, ego frame. classes: int64 [M]. Both on the CPU.
         names: of the classes, as they are said.
 
     The nearest is that of the least distance from the ego's origin, in the plane.
@@ -94,7 +99,7 @@ def reading_loss(
     prefix: KeyValues,
     features: Tensor,
     positions_m: Tensor,
-    classes: Tensor,
+    sights: tuple[Tensor, Tensor],
     names: Sequence[str],
     config: ReadingConfig,
 ) -> tuple[Tensor, int]:
@@ -105,26 +110,32 @@ def reading_loss(
         prefix: of the B whole scenes (:meth:`SceneLanguage.read_scene`).
         features: of their queries [B, Q, C].
         positions_m: [B, Q, 3], metres, ego frame.
-        classes: int64 [B, Q].
+        sights: number [B, Q, K] and mean [B, Q, K, 3] of each query's points of each class
+            (:meth:`~sparseoccvla_ros.model.occupancy_encoder.OccupancyEncoder.sights`).
         names: of the classes, as they are said.
         config: how much.
 
     Returns:
-        the mean over both halves of their means over all tokens of all answers, and the number of answers.
+        the mean over both halves of their means over all tokens of all answers, and the number of answers. Nothing is
+        asked of a scene in which nothing is seen.
     """
-    places_m, labels = positions_m.cpu(), classes.cpu()
+    counts, places_m = (tensor.cpu() for tensor in sights)
+    sees = counts >= config.least_points
     size = config.sizes[int(torch.randint(len(config.sizes), ()))]
-    keyframe, queries = draw_sets(labels, config.sets, size)
+    keyframe, queries = draw_sets(sees, config.sets, size)
     few = (keyframe[:, None], queries)
     few_on_device = tuple(index.to(features.device) for index in few)
     prompt = language.scene_prompt(features[few_on_device], positions_m[few_on_device])
     halves = (
-        (language.read_scene(prompt)[1], zip(places_m[few], labels[few], strict=True)),
-        (prefix, zip(places_m, labels, strict=True)),
+        (language.read_scene(prompt)[1], zip(places_m[few], sees[few], strict=True)),
+        (prefix, zip(places_m, sees, strict=True)),
     )
     losses, answers = [], 0
     for read, scenes in halves:
-        pairs = [[draw_pair(*scene, names) for _ in range(config.questions)] for scene in scenes]
+        pairs = [draw_pairs(*scene, names, config.questions) for scene in scenes]
+        if not any(pairs):
+            losses.append(0.0 * sum(keys.sum() + values.sum() for keys, values in read.layers))
+            continue
         rows = question_batch(
             [[tokenize_pair(language, *pair) for pair in of_scene] for of_scene in pairs],
             language.tokenizer.pad_token_id,
@@ -132,3 +143,14 @@ def reading_loss(
         losses.append(answer_loss(language, read, rows))
         answers += sum(map(len, pairs))
     return sum(losses) / len(losses), answers
+
+
+def draw_pairs(places_m: Tensor, sees: Tensor, names: Sequence[str], questions: int) -> list[tuple[str, str]]:
+    """Questions about k queries; none if they see nothing.
+
+    Args:
+        places_m: where each of them sees each class, [k, K, 3]. sees: whether it does, bool [k, K]. On the CPU.
+        names: of the classes. questions: how many.
+    """
+    classes = sees.nonzero()[:, 1]
+    return [draw_pair(places_m[sees], classes, names) for _ in range(questions)] if len(classes) else []

@@ -48,7 +48,7 @@ class SceneObjective(nn.Module):
         perception: without it a batch must bring ``query_features`` and ``query_positions_m``.
         language, planner: where a term needs them.
         teacher: for 'distillation'.
-        query_classes: for 'reading': features [B, Q, C] to the encoder's own classes int64 [B, Q].
+        sights: for 'reading', of a fixed encoder (:meth:`OccupancyEncoder.sights`).
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class SceneObjective(nn.Module):
         language: SceneLanguage | None = None,
         planner: TrajectoryPlanner | None = None,
         teacher: Teacher | None = None,
-        query_classes: Callable[[Tensor], Tensor] | None = None,
+        sights: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]] | None = None,
     ) -> None:
         super().__init__()
         self._config, self._terms, self._weights = config, frozenset(terms), losses.weights
@@ -77,7 +77,7 @@ class SceneObjective(nn.Module):
         if teacher is not None:
             self.distillation = DistillationLoss(losses.distillation, config.encoder.width, teacher.width)
         self._occupancy_loss = OccupancyLoss(losses.occupancy, config.space)
-        self._reading, self._query_classes = losses.reading, query_classes
+        self._reading, self._sights = losses.reading, sights
         self._class_names = [name.replace('_', ' ') for name in config.space.classes]
         self._forecast_loss = ForecastLoss(losses.forecast, config.space, config.forecaster.horizons_s)
 
@@ -171,9 +171,9 @@ class SceneObjective(nn.Module):
         return term(loss, rows.is_answer[:, 1:].sum(), self._weights.answers)
 
     def _practise(self, prefix: KeyValues, features: Tensor, positions_m: Tensor) -> Term:
-        classes = self._query_classes(features)
+        sights = self._sights(features, positions_m, self._reading.score_threshold)
         loss, count = reading_loss(
-            self.language, prefix, features, positions_m, classes, self._class_names, self._reading
+            self.language, prefix, features, positions_m, sights, self._class_names, self._reading
         )
         return term(loss, count, self._weights.reading)
 

@@ -71,7 +71,7 @@ def build_stage(recipe: Recipe, accelerator: Accelerator) -> Stage:
             language=parts.get('language'),
             planner=parts.get('planner'),
             teacher=teacher,
-            query_classes=parts['perception'].encoder.query_classes,
+            sights=parts['perception'].encoder.sights,
         )
     choose_trained(objective, recipe)
     if recipe.data.query_cache:  # last, as it takes longest

@@ -71,7 +71,7 @@ def test_targets_of_the_last_layer(stored, truth, config, opus_space, opus_outpu
             point_of_voxel = nearest(voxels.centres_m, points_m.float())
             assert np.array_equal(voxel_of_point, stored[f'target_last_pred_paired_idx_{b}'])
             assert np.array_equal(point_of_voxel, stored[f'target_last_gt_paired_idx_{b}'])
-        labels, weights = loss.class_targets(voxel_of_point, voxels, len(points_m))
+        labels, weights = loss.class_targets(points_m, voxel_of_point, voxels)
         assert np.array_equal(labels, stored[f'target_last_labels_{b}'])
         np.testing.assert_allclose(weights, stored[f'target_last_label_weights_{b}'], rtol=1e-6)
         distance_m = (points_m[point_of_voxel] - voxels.centres_m).norm(dim=-1)

@@ -103,6 +103,38 @@ def test_focal_loss_without_focus_is_half_of_cross_entropy():
     assert (focal_loss(logits, target, gamma=2.0, alpha=0.5) < expected).all()
 
 
+def class_loss(config: OccupancyLossConfig, label: int, x_m: float = 0.0) -> float:
+    """Of one point at ``x_m`` whose classes are at p = 0.5, and one voxel of a class at the origin."""
+    voxels = [OccupiedVoxels(torch.zeros(1, 3), torch.tensor([label]), torch.tensor([True]))]
+    terms = OccupancyLoss(config, SPACE)(torch.zeros(1, 1, 3), one_point(x_m, 0.0, 0.0, [0.0] * CLASSES), voxels)
+    return terms['layer0.classes'].item()
+
+
+def test_alpha_of_rare_classes_is_their_own():
+    at_half = 2.0 * 0.25 * math.log(2.0)
+    config = OccupancyLossConfig(
+        class_weights=(1.0, 2.0, 4.0), rare_classes=(2,), focal_alpha=0.25, rare_focal_alpha=0.75
+    )
+    assert class_loss(config, label=2) == pytest.approx(at_half * (0.75 * 1 + 0.75 * 2 + 0.75 * 4), rel=1e-6)
+    assert class_loss(config, label=1) == pytest.approx(at_half * (0.75 * 1 + 0.25 * 2 + 0.25 * 4), rel=1e-6)
+
+
+def test_a_point_far_from_every_voxel_is_of_no_class_if_so_chosen():
+    near = OccupancyLossConfig(class_weights=(1.0, 2.0, 4.0), rare_classes=(2,), classless_beyond_m=0.8)
+    at_half = 2.0 * 0.25 * math.log(2.0)
+    assert class_loss(near, label=1, x_m=0.75) == class_loss(CONFIG, label=1, x_m=0.75)
+    assert class_loss(near, label=1, x_m=0.85) == pytest.approx(at_half * 0.75 * (1 + 2 + 4), rel=1e-6)
+    assert class_loss(CONFIG, label=1, x_m=0.85) == pytest.approx(at_half * (0.75 + 0.25 * 2 + 0.75 * 4), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('field', 'value'), [('focal_alpha', 1.5), ('rare_focal_alpha', -0.1), ('classless_beyond_m', 0.0)]
+)
+def test_an_impossible_number_of_the_class_loss_is_refused(field, value):
+    with pytest.raises(ValueError, match=f'{field} must be .*{value}'):
+        OccupancyLossConfig(**{field: value})
+
+
 def test_order_of_queries_and_points_does_not_matter():
     output, truth = random_output(2), random_truth(2)
     order = torch.tensor([4, 0, 5, 1, 3, 2])

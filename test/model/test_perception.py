@@ -76,14 +76,21 @@ def test_pyramid_takes_odd_sizes(perception):
     assert [tuple(level.shape[2:]) for level in levels] == [(18, 25), (9, 13), (5, 7), (3, 4)]
 
 
-def test_classes_of_queries_are_those_of_their_points(perception, ring, levels_of):
-    """From the features alone, as they are stored; in bf16, too, whose ties would go to the first class."""
+@pytest.mark.parametrize('dtype', [None, torch.bfloat16])
+def test_sights_are_the_means_of_a_querys_points_by_class(perception, ring, levels_of, dtype):
+    """From features and positions alone, as they are stored; in bf16, too, whose ties would go to the first class."""
     output = encode(perception, levels_of(12, 16), ring(CAMERAS, FRAMES))
-    expected = output.logits[-1].sigmoid().mean(dim=2).argmax(dim=-1)
-    assert len(expected.unique()) > 1
-    assert torch.equal(perception.encoder.query_classes(output.features), expected)
-    with torch.autocast('cpu', torch.bfloat16):
-        assert torch.equal(perception.encoder.query_classes(output.features), expected)
+    scores, labels = output.logits[-1].sigmoid().max(dim=-1)
+    threshold = scores.quantile(0.4).item()
+    with torch.autocast('cpu', dtype or torch.bfloat16, enabled=dtype is not None):
+        counts, means_m = perception.encoder.sights(output.features, output.positions_m, threshold)
+    classes = range(counts.shape[-1])
+    mine = [(scores >= threshold) & (labels == label) for label in classes]
+    assert counts.tolist() == torch.stack(mine, dim=-1).sum(dim=2).tolist()
+    assert 0.55 < counts.sum() / scores.numel() < 0.65
+    for label in classes:
+        points_m = output.points_m[-1].masked_fill(~mine[label][..., None], 0.0).sum(dim=2)
+        torch.testing.assert_close(means_m[:, :, label] * counts[:, :, label, None], points_m, atol=1e-3, rtol=1e-4)
 
 
 def test_output_shapes(perception, ring, levels_of):

@@ -13,7 +13,14 @@ from sparseoccvla_ros.model.vla import build_language
 from sparseoccvla_ros.training import reading_loss as module
 from sparseoccvla_ros.training.answer_loss import answer_loss
 from sparseoccvla_ros.training.question_batch import question_batch, tokenize_pair
-from sparseoccvla_ros.training.reading_loss import ReadingConfig, draw_pair, draw_sets, reading_loss, said
+from sparseoccvla_ros.training.reading_loss import (
+    ReadingConfig,
+    draw_pair,
+    draw_pairs,
+    draw_sets,
+    reading_loss,
+    said,
+)
 from sparseoccvla_ros.world.questions.speech import place
 
 NAMES = ('car', 'bus', 'driveable surface')
@@ -32,6 +39,12 @@ def queries():
     classes = torch.full((2, 12), 2)
     classes[0, 3] = classes[1, 7] = 0
     return torch.randn(2, 12, 32, generator=generator), positions_m, classes
+
+
+def sights_of(positions_m, classes, points=5):
+    """Each query sees its class alone, at its position."""
+    counts = points * torch.nn.functional.one_hot(classes, len(NAMES))
+    return counts, positions_m[:, :, None] * (counts > 0)[..., None]
 
 
 def test_positions_have_the_form_of_the_worlds():
@@ -69,7 +82,7 @@ def test_rare_classes_are_in_few_queries_too(queries, size, taken, with_car):
     """The car is half of all weight: one draw has it with 1/2, four with more than 1/2 and less than 1."""
     classes = queries[2]
     torch.manual_seed(0)
-    keyframe, chosen = draw_sets(classes, 1000, size)
+    keyframe, chosen = draw_sets(torch.nn.functional.one_hot(classes, 3) > 0, 1000, size)
     assert chosen.shape == (1000, taken)
     assert all(len(set(row)) == taken for row in chosen.tolist())
     found = (classes[keyframe[:, None], chosen] == 0).any(dim=1).float().mean().item()
@@ -77,13 +90,46 @@ def test_rare_classes_are_in_few_queries_too(queries, size, taken, with_car):
     assert sorted(keyframe.unique().tolist()) == [0, 1]
 
 
+def test_queries_that_see_nothing_are_taken_last():
+    sees = torch.zeros(1, 12, 3, dtype=torch.bool)
+    sees[0, 4, 0] = sees[0, 9, 2] = True
+    chosen = draw_sets(sees, 50, 3)[1]
+    assert all({4, 9} < set(row) for row in chosen.tolist())
+
+
+def test_a_query_is_asked_for_every_class_it_sees_and_one_that_sees_nothing_for_none():
+    places_m = torch.zeros(2, 3, 3)
+    places_m[0, 0], places_m[0, 2] = torch.tensor([5.0, 1.0, 0.0]), torch.tensor([6.0, 1.0, 0.0])
+    sees = torch.tensor([[True, False, True], [False, False, False]])
+    torch.manual_seed(0)
+    asked = dict(draw_pairs(places_m, sees, NAMES, 60))
+    assert asked == {
+        'Where is the nearest car?': 'The nearest car is at (5.0, 1.0).',
+        'Where is the nearest driveable surface?': 'The nearest driveable surface is at (6.0, 1.0).',
+        'What is at (5.0, 1.0)?': 'A car.',
+        'What is at (6.0, 1.0)?': 'A driveable surface.',
+    }
+    assert draw_pairs(places_m[1:], sees[1:], NAMES, 4) == []
+
+
+def test_where_nothing_is_seen_nothing_is_asked(language, queries):
+    features, positions_m, classes = queries
+    prefix = language.read_scene(language.scene_prompt(features, positions_m))[1]
+    config = ReadingConfig(sets=3, sizes=(5,), questions=2, least_points=6)
+    loss, count = reading_loss(language, prefix, features, positions_m, sights_of(positions_m, classes), NAMES, config)
+    assert (loss.item(), count) == (0.0, 0)
+    loss.backward()
+
+
 def test_few_queries_are_read_as_a_scene_of_their_own_and_the_whole_one_as_it_is(language, queries, monkeypatch):
-    features, positions_m = queries[:2]
+    features, positions_m, classes = queries
+    sights = sights_of(positions_m, classes)
     asked = []
     monkeypatch.setattr(module, 'draw_pair', lambda *a: asked.append((a[0], draw_pair(*a))) or asked[-1][1])
     prefix = language.read_scene(language.scene_prompt(features, positions_m))[1]
     torch.manual_seed(4)
-    loss, count = reading_loss(language, prefix, *queries, NAMES, ReadingConfig(sets=3, sizes=(5,), questions=2))
+    config = ReadingConfig(sets=3, sizes=(5,), questions=2)
+    loss, count = reading_loss(language, prefix, features, positions_m, sights, NAMES, config)
     assert count == len(asked) == (3 + 2) * 2
     means = []
     for part in (asked[:6], asked[6:]):
@@ -109,7 +155,7 @@ def test_few_queries_are_read_as_a_scene_of_their_own_and_the_whole_one_as_it_is
 def test_the_way_from_position_to_digits_is_learnt(language):
     """A scene of one query whose features say nothing: only the position encoding tells the four apart."""
     positions_m = torch.tensor([[[-12.34, 5.0, 0.3]], [[0.02, -38.0, 0.0]], [[7.5, 7.5, 1.0]], [[31.0, -0.04, 2.0]]])
-    features, classes = torch.ones(4, 1, 32), torch.zeros(4, 1, dtype=torch.int64)
+    features = torch.ones(4, 1, 32)
     config = ReadingConfig(sets=4, sizes=(1,), questions=1)
 
     def practise(places_m, told_m):
@@ -117,7 +163,8 @@ def test_the_way_from_position_to_digits_is_learnt(language):
         pairs = [[('Where is it?', said(*position_m[0, :2].tolist()))] for position_m in told_m]
         rows = [[tokenize_pair(language, *pair) for pair in row] for row in pairs]
         told = answer_loss(language, prefix, question_batch(rows, language.tokenizer.pad_token_id))
-        return told, reading_loss(language, prefix, features, places_m, classes, NAMES, config)[0]
+        sights = sights_of(places_m, torch.zeros(4, 1, dtype=torch.int64))
+        return told, reading_loss(language, prefix, features, places_m, sights, NAMES, config)[0]
 
     optimizer = torch.optim.AdamW(language.parameters(), lr=3e-3)
     torch.manual_seed(0)
@@ -136,3 +183,8 @@ def test_the_way_from_position_to_digits_is_learnt(language):
 def test_impossible_practice_is_refused(sets, sizes, questions):
     with pytest.raises(ValueError, match='of 1 or more'):
         ReadingConfig(sets, sizes, questions)
+
+
+def test_an_impossible_threshold_of_what_is_seen_is_refused():
+    with pytest.raises(ValueError, match=r'score_threshold of reading must be in 0\.\.1, got 1\.5'):
+        ReadingConfig(score_threshold=1.5)

@@ -30,7 +30,7 @@ from sparseoccvla_ros.model.vla import build_language, build_perception
 from sparseoccvla_ros.training.reading_loss import WHERE, ReadingConfig
 from sparseoccvla_ros.training.scene_objective import encode
 
-#: What counts as seen is what is practised.
+#: What counts as seen is what the recipe `tiny/stage2` practises.
 PRACTICE = ReadingConfig()
 NEAR_M = 2.0
 LONGEST_ANSWER = 32

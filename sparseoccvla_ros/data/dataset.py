@@ -21,7 +21,7 @@ from sparseoccvla_ros.data.image_augmentation import ImageAugmentation, ImageWar
 from sparseoccvla_ros.data.keyframes import NO_FRAME, camera_view, encoder_inputs
 from sparseoccvla_ros.data.moments import Moment, scene_moments
 from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesError, NuScenesTables, SensorFrame
-from sparseoccvla_ros.data.occ3d import FREE, GRID_SHAPE, UNLABELLED, load_labels
+from sparseoccvla_ros.data.occ3d import GRID_SHAPE, UNLABELLED, load_labels
 from sparseoccvla_ros.data.photometric import PhotometricChange, PhotometricDistortion
 from sparseoccvla_ros.data.scene_augmentation import SceneAugmentation, SceneTransform
 from sparseoccvla_ros.geometry import inverse
@@ -332,7 +332,7 @@ class KeyframeDataset:
         labels = load_labels(self._gts_root, moment.scene, moment.token)
         everywhere = np.ones(GRID_SHAPE, dtype=np.uint8)
         return {
-            'semantics': change.grid(labels.semantics, outside=FREE),
+            'semantics': change.grid(labels.semantics, outside=UNLABELLED),
             'mask_camera': change.grid(everywhere if labels.mask_camera is None else labels.mask_camera, outside=0),
             'mask_lidar': change.grid(everywhere if labels.mask_lidar is None else labels.mask_lidar, outside=0),
             'labels_valid': np.True_,

@@ -125,10 +125,13 @@ class ForecastLoss:
         horizons_s: of the forecaster, for the names of the terms.
 
     Raises:
-        ValueError: there are not as many weights as horizons or classes.
+        ValueError: there are not as many weights as horizons or classes, or a point far from all may have no class:
+            a later grid's free voxels are not moved to the current frame.
     """
 
     def __init__(self, config: ForecastLossConfig, space: SpaceConfig, horizons_s: Sequence[float]) -> None:
+        if config.occupancy.classless_beyond_m is not None:
+            raise ValueError('forecast.occupancy.classless_beyond_m must be null: what is free later is not known')
         if len(config.horizon_weights) != len(horizons_s):
             raise ValueError(f'{len(config.horizon_weights)} horizon_weights for {len(horizons_s)} horizons')
         self.config = config

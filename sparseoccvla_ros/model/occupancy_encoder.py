@@ -224,7 +224,7 @@ class OccupancyEncoder(nn.Module):
 
         Args:
             features: [B, Q, C], and positions_m: [B, Q, 3], of the output (metres, ego frame).
-            score_threshold: least probability of a point's best class; other points are of no class.
+            score_threshold: a point whose best class does not score more is of no class, nor is one outside the space.
 
         Returns:
             the number of the query's points of each class, int64 [B, Q, K], and their means, metres [B, Q, K, 3] (zero
@@ -236,7 +236,9 @@ class OccupancyEncoder(nn.Module):
             offset_m = last.offsets_m(features.float())
             points_m = positions_m.float()[:, :, None] + offset_m - offset_m.mean(dim=2, keepdim=True)
             best, label = scores.max(dim=-1)
-            of_class = F.one_hot(label, scores.shape[-1]) * (best >= score_threshold)[..., None]  # [B, Q, P, K]
+            from_low_m = points_m - self.low_m.float()
+            inside = ((from_low_m >= 0.0) & (from_low_m < self.size_m.float())).all(dim=-1)
+            of_class = F.one_hot(label, scores.shape[-1]) * (inside & (best > score_threshold))[..., None]
             counts = of_class.sum(dim=2)
             return counts, of_class.float().mT @ points_m / counts.clamp(min=1)[..., None]
 

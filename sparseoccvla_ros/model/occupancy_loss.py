@@ -1,8 +1,8 @@
 """Supervision of the occupancy encoder: Chamfer distance for the points, nearest-neighbour classes (OPUS, 2409.09350).
 
 Every layer's points, and the queries' initial points, are pulled to the centres of the occupied voxels, and every voxel
-pulls the point nearest to it; each point gets the class of the voxel nearest to it. Letters: B samples, N = Q x P
-predicted points of a sample, M occupied voxels, K classes.
+pulls the point nearest to it; each point gets the class of the voxel nearest to it, or none where it is far from all.
+Letters: B samples, N = Q x P predicted points of a sample, M occupied voxels, K classes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sparseoccvla_ros.data.occ3d import FREE
 from sparseoccvla_ros.model.config import SpaceConfig
 from sparseoccvla_ros.model.nearest import PointIndex
 from sparseoccvla_ros.model.occupancy_encoder import EncoderOutput
@@ -28,11 +29,13 @@ class OccupancyLossConfig:
     class_weights: tuple[float, ...] = (10, 5, 10, 5, 5, 10, 10, 5, 10, 5, 5, 1, 5, 1, 1, 2, 1)
     class_loss_weight: float = 2.0
     focal_gamma: float = 2.0
-    #: Weight of a class' own points against all others' in its column: from 0.5 up it is rather claimed than missed.
+    #: Weight of a class' own points against all others' in its column: its score reaches 0.5 where every (1 - alpha)-th
+    #: of such points is of the class.
     focal_alpha: float = 0.25
     #: The same for rare classes; None: as the others.
     rare_focal_alpha: float | None = None
-    #: A point whose nearest voxel is farther than this is of no class, metres; None: of that voxel's however far.
+    #: A point in a voxel that is labelled free is of no class if every occupied one is farther than this, metres; None:
+    #: of the nearest one's class however far.
     classless_beyond_m: float | None = None
     point_loss_weight: float = 0.5
     #: Below this distance the point loss is quadratic, metres.
@@ -40,14 +43,14 @@ class OccupancyLossConfig:
     #: A voxel in the camera mask whose nearest point is farther than this is missed, metres; its weight.
     missed_beyond_m: float = 0.2
     missed_weight: float = 5.0
-    #: Classes whose voxels in the camera mask weigh at least `rare_weight`.
+    #: Classes whose voxels in the camera mask weigh at least `rare_weight`; also of `rare_focal_alpha`, `voxels_drawn`.
     rare_classes: tuple[int, ...] = (0, 2, 5, 8)
     rare_weight: float = 10.0
     #: So many voxels of a sample, drawn anew each time, pull the points nearest to them, each for all that were not
     #: drawn; voxels of rare classes always do. The expected loss is the same. None: all do.
     voxels_drawn: int | None = None
     #: Which voxels pull the point nearest to them: all, or those that a camera sees. Either way a point goes to the
-    #: voxel nearest to it, hidden or not, and gets its class.
+    #: voxel nearest to it, hidden or not.
     pulling: Literal['all', 'seen'] = 'all'
 
     def __post_init__(self) -> None:
@@ -73,12 +76,13 @@ class OccupancyLossConfig:
 @dataclass(frozen=True)
 class OccupiedVoxels:
     """Ground truth of one sample: ``centres_m`` [M, 3] (ego frame) and ``labels`` int64 [M] of the voxels, and ``seen``
-    bool [M], whether a camera sees them.
+    bool [M], whether a camera sees them; ``free`` bool [X, Y, Z], which are labelled so, None if that is not known.
     """
 
     centres_m: Tensor
     labels: Tensor
     seen: Tensor
+    free: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -92,8 +96,8 @@ def occupied_voxels(semantics: Tensor, mask_camera: Tensor | None, space: SpaceC
     """The occupied voxels of each sample, x-major.
 
     Args:
-        semantics: integers [B, X, Y, Z], 0..K-1 and :data:`~sparseoccvla_ros.data.occ3d.FREE`; other labels (255,
-            unlabelled) are left out.
+        semantics: integers [B, X, Y, Z], 0..K-1 and :data:`~sparseoccvla_ros.data.occ3d.FREE`; of other labels (255,
+            unlabelled) nothing is known.
         mask_camera: [B, X, Y, Z], non-zero where a camera sees the voxel; None, where a data set has no such mask:
             every voxel counts as seen.
         space: of the grid.
@@ -114,7 +118,7 @@ def occupied_voxels(semantics: Tensor, mask_camera: Tensor | None, space: SpaceC
         at = tuple(index.unbind(1))
         centres_m = ((index.double() + 0.5) * space.voxel_m + low_m.to(index.device)).float()
         seen = torch.ones_like(at[0], dtype=torch.bool) if mask_camera is None else mask_camera[b][at] > 0
-        samples.append(OccupiedVoxels(centres_m, grid[at].long(), seen))
+        samples.append(OccupiedVoxels(centres_m, grid[at].long(), seen, grid == FREE))
     return samples
 
 
@@ -132,7 +136,7 @@ class OccupancyLoss:
     def __init__(self, config: OccupancyLossConfig, space: SpaceConfig) -> None:
         if len(config.class_weights) != len(space.classes):
             raise ValueError(f'{len(config.class_weights)} class_weights for {len(space.classes)} classes')
-        self.config = config
+        self.config, self._space = config, space
         low, high = torch.tensor(space.range_m[:2]), torch.tensor(space.range_m[3:5])
         self._middle_m, self._diagonal_m = (low + high) / 2, float((high - low).norm())
         alpha = torch.full((len(space.classes),), config.focal_alpha)
@@ -156,7 +160,8 @@ class OccupancyLoss:
             where the output is).
 
         Raises:
-            ValueError: B differs, or predicted points are not finite.
+            ValueError: B differs, predicted points are not finite, or ``classless_beyond_m`` is set and it is not known
+                what is free.
         """
         B = output.features.shape[0]
         if len(truth) != B:
@@ -188,10 +193,20 @@ class OccupancyLoss:
             return nothing, weights.expand(len(points_m), -1)
         centres_m, labels = voxels.centres_m[voxel_of_point], voxels.labels[voxel_of_point]
         if self.config.classless_beyond_m is not None:
-            distance_m = (points_m - centres_m).norm(dim=-1)
-            labels = torch.where(distance_m > self.config.classless_beyond_m, nothing, labels)
+            far = (points_m - centres_m).norm(dim=-1) > self.config.classless_beyond_m
+            labels = torch.where(far & self._in_free(points_m, voxels), nothing, labels)
         offset_m = centres_m[:, :2] - self._middle_m.to(weights.device)
         return labels, weights * (1.0 + offset_m.norm(dim=-1, keepdim=True) / self._diagonal_m)
+
+    def _in_free(self, points_m: Tensor, voxels: OccupiedVoxels) -> Tensor:
+        """Which of points [N, 3] lie in a voxel that is labelled free: bool [N]."""
+        if voxels.free is None:
+            raise ValueError('classless_beyond_m needs to know which voxels are free')
+        low_m = points_m.new_tensor(self._space.range_m[:3])
+        cell = ((points_m - low_m) / self._space.voxel_m).floor().long()
+        last = cell.new_tensor(voxels.free.shape) - 1
+        inside = ((cell >= 0) & (cell <= last)).all(dim=-1)
+        return inside & voxels.free[tuple(cell.clamp(min=0).minimum(last).unbind(-1))]
 
     def voxel_weights(self, distance_m: Tensor, voxels: OccupiedVoxels) -> Tensor:
         """Of one sample: weight of each voxel in the point loss, [M], by the distance to its nearest point."""

@@ -38,7 +38,7 @@ class ReadingConfig:
     sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
     #: Questions about each of them, and about each whole scene.
     questions: int = 4
-    #: Least probability of a point's class, and least number of a query's points, to be told of.
+    #: What a point's class must score more than, and least number of a query's points, to be told of.
     score_threshold: float = 0.45
     least_points: int = 2
 
@@ -73,20 +73,23 @@ def draw_sets(sees: Tensor, sets: int, size: int) -> tuple[Tensor, Tensor]:
     return keyframe, torch.multinomial(rarity[keyframe], min(size, sees.shape[1]))
 
 
-def draw_pair(positions_m: Tensor, classes: Tensor, names: Sequence[str]) -> tuple[str, str]:
+def draw_pair(positions_m: Tensor, classes: Tensor, main: Tensor, names: Sequence[str]) -> tuple[str, str]:
     """A question about what is seen, and its answer; every class that is there is as likely to be asked for.
 
     Args:
-        positions_m: [M, 3], metres, ego frame. classes: int64 [M]. Both on the CPU.
+        positions_m: [M, 3], metres, ego frame. classes: int64 [M].
+        main: bool [M], what may be asked for by its place: a query's car and the road below it are at one place in
+            words. All three on the CPU.
         names: of the classes, as they are said.
 
     The nearest is that of the least distance from the ego's origin, in the plane.
     """
     present = classes.unique()
     wanted = present[torch.randint(len(present), ())]
-    if torch.rand(()) < WHAT_SHARE:
+    by_place = (classes == wanted) & main
+    if torch.rand(()) < WHAT_SHARE and by_place.any():
         question, answer = WHAT, WHAT_ANSWER
-        asked = torch.multinomial((classes == wanted).float(), 1)[0]
+        asked = torch.multinomial(by_place.float(), 1)[0]
     else:
         question, answer = WHERE, WHERE_ANSWER
         asked = positions_m[:, :2].norm(dim=1).masked_fill(classes != wanted, torch.inf).argmin()
@@ -117,7 +120,7 @@ def reading_loss(
 
     Returns:
         the mean over both halves of their means over all tokens of all answers, and the number of answers. Nothing is
-        asked of a scene in which nothing is seen.
+        asked about a scene in which nothing is seen, and a half in which nothing is asked does not count.
     """
     counts, places_m = (tensor.cpu() for tensor in sights)
     sees = counts >= config.least_points
@@ -126,15 +129,15 @@ def reading_loss(
     few = (keyframe[:, None], queries)
     few_on_device = tuple(index.to(features.device) for index in few)
     prompt = language.scene_prompt(features[few_on_device], positions_m[few_on_device])
+    seen = counts * sees
     halves = (
-        (language.read_scene(prompt)[1], zip(places_m[few], sees[few], strict=True)),
-        (prefix, zip(places_m, sees, strict=True)),
+        (language.read_scene(prompt)[1], zip(places_m[few], seen[few], strict=True)),
+        (prefix, zip(places_m, seen, strict=True)),
     )
     losses, answers = [], 0
     for read, scenes in halves:
         pairs = [draw_pairs(*scene, names, config.questions) for scene in scenes]
         if not any(pairs):
-            losses.append(0.0 * sum(keys.sum() + values.sum() for keys, values in read.layers))
             continue
         rows = question_batch(
             [[tokenize_pair(language, *pair) for pair in of_scene] for of_scene in pairs],
@@ -142,15 +145,20 @@ def reading_loss(
         ).to(features.device)
         losses.append(answer_loss(language, read, rows))
         answers += sum(map(len, pairs))
+    if not losses:  # the graph is kept, so that backward() works
+        return 0.0 * sum(keys.sum() + values.sum() for keys, values in prefix.layers), 0
     return sum(losses) / len(losses), answers
 
 
-def draw_pairs(places_m: Tensor, sees: Tensor, names: Sequence[str], questions: int) -> list[tuple[str, str]]:
+def draw_pairs(places_m: Tensor, counts: Tensor, names: Sequence[str], questions: int) -> list[tuple[str, str]]:
     """Questions about k queries; none if they see nothing.
 
     Args:
-        places_m: where each of them sees each class, [k, K, 3]. sees: whether it does, bool [k, K]. On the CPU.
+        places_m: where each of them sees each class, [k, K, 3], and counts: by how many points, int64 [k, K]; on the
+            CPU.
         names: of the classes. questions: how many.
     """
+    sees = counts > 0
+    main = sees & (counts == counts.amax(dim=1, keepdim=True))
     classes = sees.nonzero()[:, 1]
-    return [draw_pair(places_m[sees], classes, names) for _ in range(questions)] if len(classes) else []
+    return [draw_pair(places_m[sees], classes, main[sees], names) for _ in range(questions)] if len(classes) else []

@@ -202,13 +202,13 @@ def test_future_labels_come_with_the_motion_that_leads_to_them(drive):
                 np.testing.assert_array_equal(item['target_future_semantics'][ahead], car_grid(3 + ahead))
 
 
-def test_a_rotated_grid_is_free_and_unseen_where_nothing_is_known(drive):
+def test_a_rotated_grid_is_unlabelled_and_unseen_where_nothing_is_known(drive):
     turn = Augmentation(scene=SceneAugmentation(flip_y_probability=0.0, rotation_rad=math.pi))
     data = dataset(drive, augmentation=turn)
     item = data[2]
     seen = item['target_mask_camera'].astype(bool)
     assert 0.8 < seen.mean() < 0.99
-    assert (item['target_semantics'][~seen] == FREE).all()
+    assert (item['target_semantics'][~seen] == UNLABELLED).all()
     middles_m = np.asarray(RANGE_M[:3]) + VOXEL_M * (np.argwhere(item['target_semantics'] == 4) + 0.5)
     back_m = transform_points(inverse(item['augmented_from_ego']), middles_m)
     index = np.floor((back_m - np.asarray(RANGE_M[:3])) / VOXEL_M).astype(int)

@@ -1,6 +1,7 @@
 """Forecast supervision: labels brought here by hand, what they cannot know, and where gradients go."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -210,6 +211,8 @@ def test_what_does_not_fit_is_refused():
         loss_of(2, 1.0)
     with pytest.raises(ValueError, match='horizon_weights must be non-negative'):
         ForecastLossConfig(horizon_weights=(1.0, -1.0))
+    with pytest.raises(ValueError, match='classless_beyond_m must be null'):
+        ForecastLoss(ForecastLossConfig(replace(OCCUPANCY, classless_beyond_m=1.0), (1.0,)), SPACE, [1.0])
     with pytest.raises(ValueError, match='2 horizons: 1 forecast, 2 with'):
         loss_of(2)(random_forecast(1, 1), truth)
     with pytest.raises(ValueError, match='1 samples of ground truth for a batch of 2'):

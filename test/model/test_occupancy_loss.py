@@ -1,6 +1,7 @@
 """Loss terms: values worked by hand, and what must not change them."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,6 +58,8 @@ def test_voxel_centres_labels_and_mask_by_hand():
     assert voxels.centres_m.tolist() == [[-1.75, -1.75, 0.25], [1.75, -0.25, 0.75]]
     assert voxels.labels.tolist() == [1, 2]
     assert voxels.seen.tolist() == [False, True]
+    assert voxels.free.sum() == 8 * 8 * 2 - 4
+    assert not voxels.free[[0, 7, 5, 5], [0, 3, 5, 5], [0, 1, 0, 1]].any()
     (unmasked,) = occupied_voxels(semantics, None, SPACE)
     assert unmasked.seen.all()
 
@@ -103,11 +106,14 @@ def test_focal_loss_without_focus_is_half_of_cross_entropy():
     assert (focal_loss(logits, target, gamma=2.0, alpha=0.5) < expected).all()
 
 
-def class_loss(config: OccupancyLossConfig, label: int, x_m: float = 0.0) -> float:
-    """Of one point at ``x_m`` whose classes are at p = 0.5, and one voxel of a class at the origin."""
-    voxels = [OccupiedVoxels(torch.zeros(1, 3), torch.tensor([label]), torch.tensor([True]))]
-    terms = OccupancyLoss(config, SPACE)(torch.zeros(1, 1, 3), one_point(x_m, 0.0, 0.0, [0.0] * CLASSES), voxels)
-    return terms['layer0.classes'].item()
+def class_loss(
+    config: OccupancyLossConfig, label: int, axis: int = 0, at_m: float = 0.0, free: torch.Tensor | None = None
+) -> float:
+    """Of one point on an axis, whose classes are at p = 0.5, and one voxel of a class in the origin."""
+    free = torch.ones(SPACE.grid_shape, dtype=torch.bool) if free is None else free
+    voxels = [OccupiedVoxels(torch.zeros(1, 3), torch.tensor([label]), torch.tensor([True]), free)]
+    point = one_point(*(at_m if axis == i else 0.0 for i in range(3)), [0.0] * CLASSES)
+    return OccupancyLoss(config, SPACE)(torch.zeros(1, 1, 3), point, voxels)['layer0.classes'].item()
 
 
 def test_alpha_of_rare_classes_is_their_own():
@@ -119,12 +125,30 @@ def test_alpha_of_rare_classes_is_their_own():
     assert class_loss(config, label=1) == pytest.approx(at_half * (0.75 * 1 + 0.25 * 2 + 0.25 * 4), rel=1e-6)
 
 
-def test_a_point_far_from_every_voxel_is_of_no_class_if_so_chosen():
-    near = OccupancyLossConfig(class_weights=(1.0, 2.0, 4.0), rare_classes=(2,), classless_beyond_m=0.8)
+@pytest.mark.parametrize('axis', [0, 1, 2])
+def test_a_point_far_from_every_voxel_is_of_no_class_if_so_chosen(axis):
+    near = replace(CONFIG, classless_beyond_m=0.8)
     at_half = 2.0 * 0.25 * math.log(2.0)
-    assert class_loss(near, label=1, x_m=0.75) == class_loss(CONFIG, label=1, x_m=0.75)
-    assert class_loss(near, label=1, x_m=0.85) == pytest.approx(at_half * 0.75 * (1 + 2 + 4), rel=1e-6)
-    assert class_loss(CONFIG, label=1, x_m=0.85) == pytest.approx(at_half * (0.75 + 0.25 * 2 + 0.75 * 4), rel=1e-6)
+    assert class_loss(near, label=1, axis=axis, at_m=0.75) == class_loss(CONFIG, label=1, axis=axis, at_m=0.75)
+    assert class_loss(near, label=1, axis=axis, at_m=0.85) == pytest.approx(at_half * 0.75 * (1 + 2 + 4), rel=1e-6)
+    by_class = 0.75 * 1 + 0.25 * 2 + 0.75 * 4
+    assert class_loss(CONFIG, label=1, axis=axis, at_m=0.85) == pytest.approx(at_half * by_class, rel=1e-6)
+
+
+def test_only_where_the_labels_say_free():
+    """Not in an unlabelled voxel, nor beyond the range, of which the labels know nothing."""
+    near = replace(CONFIG, classless_beyond_m=0.8)
+    free = torch.ones(SPACE.grid_shape, dtype=torch.bool)
+    free[6] = False  # x in 1.0..1.5 m
+    losses = {at_m: class_loss(near, 1, 0, at_m, free) for at_m in (0.9, 1.2, 1.6, 2.1, -1.9, -2.1)}
+    nothing, of_voxel = class_loss(near, 1, 0, 0.85), class_loss(CONFIG, 1, 0, 0.85)
+    assert losses == {0.9: nothing, 1.2: of_voxel, 1.6: nothing, 2.1: of_voxel, -1.9: nothing, -2.1: of_voxel}
+    voxels, loss = (
+        OccupiedVoxels(torch.zeros(1, 3), torch.tensor([1]), torch.tensor([True])),
+        OccupancyLoss(near, SPACE),
+    )
+    with pytest.raises(ValueError, match='needs to know which voxels are free'):
+        loss(torch.zeros(1, 1, 3), one_point(0.0, 0.0, 0.0, [0.0] * CLASSES), [voxels])
 
 
 @pytest.mark.parametrize(

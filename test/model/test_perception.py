@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from sparseoccvla_ros.model.config import SpaceConfig
 from sparseoccvla_ros.model.occupancy_encoder import EncoderOutput
 from sparseoccvla_ros.model.vla import build_perception
 
@@ -85,9 +86,12 @@ def test_sights_are_the_means_of_a_querys_points_by_class(perception, ring, leve
     with torch.autocast('cpu', dtype or torch.bfloat16, enabled=dtype is not None):
         counts, means_m = perception.encoder.sights(output.features, output.positions_m, threshold)
     classes = range(counts.shape[-1])
-    mine = [(scores >= threshold) & (labels == label) for label in classes]
+    low_m, high_m = torch.tensor(SpaceConfig().range_m).split(3)
+    inside = ((output.points_m[-1] >= low_m) & (output.points_m[-1] < high_m)).all(dim=-1)
+    mine = [inside & (scores > threshold) & (labels == label) for label in classes]
     assert counts.tolist() == torch.stack(mine, dim=-1).sum(dim=2).tolist()
-    assert 0.55 < counts.sum() / scores.numel() < 0.65
+    assert not inside.all()
+    assert 0.4 < counts.sum() / scores.numel() < 0.6
     for label in classes:
         points_m = output.points_m[-1].masked_fill(~mine[label][..., None], 0.0).sum(dim=2)
         torch.testing.assert_close(means_m[:, :, label] * counts[:, :, label, None], points_m, atol=1e-3, rtol=1e-4)

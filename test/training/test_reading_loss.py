@@ -1,5 +1,6 @@
 """Queries are read: what is where, and the nearest of which class; on scenes of few queries and on whole ones."""
 
+import math
 import re
 from collections import Counter
 
@@ -62,7 +63,7 @@ def test_every_answer_is_true(queries):
     wanted = {'where': Counter(), 'what': Counter()}
     torch.manual_seed(0)
     for _ in range(400):
-        question, answer = draw_pair(positions_m, classes, NAMES)
+        question, answer = draw_pair(positions_m, classes, torch.ones(12, dtype=torch.bool), NAMES)
         if thing := re.fullmatch(r'Where is the nearest (.*)\?', question):
             nearest = min((d, i) for i, d in enumerate(away_m) if things[i] == thing[1])[1]
             assert answer == f'The nearest {thing[1]} is at {places[nearest]}.'
@@ -97,19 +98,18 @@ def test_queries_that_see_nothing_are_taken_last():
     assert all({4, 9} < set(row) for row in chosen.tolist())
 
 
-def test_a_query_is_asked_for_every_class_it_sees_and_one_that_sees_nothing_for_none():
+def test_a_query_is_asked_for_every_class_it_sees_and_by_place_for_the_commonest():
     places_m = torch.zeros(2, 3, 3)
-    places_m[0, 0], places_m[0, 2] = torch.tensor([5.0, 1.0, 0.0]), torch.tensor([6.0, 1.0, 0.0])
-    sees = torch.tensor([[True, False, True], [False, False, False]])
+    places_m[0, 0], places_m[0, 2] = torch.tensor([5.0, 1.0, 0.0]), torch.tensor([5.2, 1.0, 0.0])
+    counts = torch.tensor([[7, 0, 3], [0, 0, 0]])
     torch.manual_seed(0)
-    asked = dict(draw_pairs(places_m, sees, NAMES, 60))
+    asked = dict(draw_pairs(places_m, counts, NAMES, 60))
     assert asked == {
         'Where is the nearest car?': 'The nearest car is at (5.0, 1.0).',
-        'Where is the nearest driveable surface?': 'The nearest driveable surface is at (6.0, 1.0).',
+        'Where is the nearest driveable surface?': 'The nearest driveable surface is at (5.2, 1.0).',
         'What is at (5.0, 1.0)?': 'A car.',
-        'What is at (6.0, 1.0)?': 'A driveable surface.',
     }
-    assert draw_pairs(places_m[1:], sees[1:], NAMES, 4) == []
+    assert draw_pairs(places_m[1:], counts[1:], NAMES, 4) == []
 
 
 def test_where_nothing_is_seen_nothing_is_asked(language, queries):
@@ -119,6 +119,22 @@ def test_where_nothing_is_seen_nothing_is_asked(language, queries):
     loss, count = reading_loss(language, prefix, features, positions_m, sights_of(positions_m, classes), NAMES, config)
     assert (loss.item(), count) == (0.0, 0)
     loss.backward()
+
+
+def test_a_half_in_which_nothing_is_asked_does_not_count(language, queries):
+    """Only the second keyframe sees anything; a set of the first has no questions of its own."""
+    features, positions_m, classes = queries
+    counts, places_m = sights_of(positions_m, classes)
+    counts[0] = 0
+    prefix = language.read_scene(language.scene_prompt(features, positions_m))[1]
+    config = ReadingConfig(sets=1, sizes=(12,), questions=2)
+    found = set()
+    for seed in range(8):
+        torch.manual_seed(seed)
+        loss, count = reading_loss(language, prefix, features, positions_m, (counts, places_m), NAMES, config)
+        found.add(count)
+        assert loss.item() == pytest.approx(math.log(1536), rel=0.1)  # of an untrained model, not half of it
+    assert found == {2, 4}
 
 
 def test_few_queries_are_read_as_a_scene_of_their_own_and_the_whole_one_as_it_is(language, queries, monkeypatch):
@@ -183,6 +199,8 @@ def test_the_way_from_position_to_digits_is_learnt(language):
 def test_impossible_practice_is_refused(sets, sizes, questions):
     with pytest.raises(ValueError, match='of 1 or more'):
         ReadingConfig(sets, sizes, questions)
+    with pytest.raises(ValueError, match='of 1 or more, got 16, 4, 0'):
+        ReadingConfig(least_points=0)
 
 
 def test_an_impossible_threshold_of_what_is_seen_is_refused():

@@ -83,17 +83,19 @@ def test_sights_are_the_means_of_a_querys_points_by_class(perception, ring, leve
     output = encode(perception, levels_of(12, 16), ring(CAMERAS, FRAMES))
     scores, labels = output.logits[-1].sigmoid().max(dim=-1)
     threshold = scores.quantile(0.4).item()
+    moved_m = torch.tensor([30.0, 0.0, 0.0])  # some of them out of the space
+    all_points_m = output.points_m[-1] + moved_m
     with torch.autocast('cpu', dtype or torch.bfloat16, enabled=dtype is not None):
-        counts, means_m = perception.encoder.sights(output.features, output.positions_m, threshold)
+        counts, means_m = perception.encoder.sights(output.features, output.positions_m + moved_m, threshold)
     classes = range(counts.shape[-1])
     low_m, high_m = torch.tensor(SpaceConfig().range_m).split(3)
-    inside = ((output.points_m[-1] >= low_m) & (output.points_m[-1] < high_m)).all(dim=-1)
+    inside = ((all_points_m >= low_m) & (all_points_m < high_m)).all(dim=-1)
     mine = [inside & (scores > threshold) & (labels == label) for label in classes]
     assert counts.tolist() == torch.stack(mine, dim=-1).sum(dim=2).tolist()
-    assert not inside.all()
-    assert 0.4 < counts.sum() / scores.numel() < 0.6
+    assert 0.5 < inside.float().mean() < 0.95
+    assert 0.25 < counts.sum() / scores.numel() < 0.55
     for label in classes:
-        points_m = output.points_m[-1].masked_fill(~mine[label][..., None], 0.0).sum(dim=2)
+        points_m = all_points_m.masked_fill(~mine[label][..., None], 0.0).sum(dim=2)
         torch.testing.assert_close(means_m[:, :, label] * counts[:, :, label, None], points_m, atol=1e-3, rtol=1e-4)
 
 

@@ -33,7 +33,7 @@ from sparseoccvla_ros.model.placement import checkpoint_folder
 from sparseoccvla_ros.model.vla import build_perception
 from sparseoccvla_ros.training.scene_objective import encode
 
-THRESHOLDS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
+THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
 
 
 def main() -> None:

@@ -132,7 +132,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--weights', required=True, help='checkpoint folder, or weights that come along')
     parser.add_argument('--out', type=Path, required=True, help='checkpoint folder to write')
     parser.add_argument('--threshold', type=float, default=0.5, help='of all classes from now on')
-    parser.add_argument('--keyframes', type=int, default=200, help='so many, evenly spread')
+    parser.add_argument('--keyframes', type=int, default=60, help='so many, evenly spread')
     parser.add_argument('--threads', type=int, default=1)
     return parser.parse_args()
 

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sparseoccvla_ros.data.dataset import KeyframeDataset, SampleRequest, collate
-from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesTables
+from sparseoccvla_ros.data.nuscenes import NuScenesTables
 from sparseoccvla_ros.data.occ3d import FREE
 from sparseoccvla_ros.evaluation.occupancy_metrics import OccupancyScore, class_iou
 from sparseoccvla_ros.model.checkpoint import save_checkpoint
@@ -55,14 +55,8 @@ def main() -> None:
 def labelled_keyframes(root: Path, version: str, gts: str, config: VLAConfig) -> KeyframeDataset:
     """All keyframes of a data set, as the model takes them, with labels."""
     tables = NuScenesTables(root, version)
-    request = SampleRequest(
-        width_px=config.image.width_px,
-        height_px=config.image.height_px,
-        frames=config.image.frames,
-        frame_interval_s=config.image.frame_interval_s,
-        cameras=CAMERAS,
-        boxes=False,
-    )
+    image = config.image
+    request = SampleRequest(image.width_px, image.height_px, image.frames, image.frame_interval_s, boxes=False)
     return KeyframeDataset(tables, list(tables.scene_names), request, gts_root=root / gts)
 
 

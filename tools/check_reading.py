@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sparseoccvla_ros.data.dataset import KeyframeDataset, SampleRequest, collate
-from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesTables
+from sparseoccvla_ros.data.nuscenes import NuScenesTables
 from sparseoccvla_ros.data.splits import split_scenes
 from sparseoccvla_ros.model.config import VLAConfig, load_model_config
 from sparseoccvla_ros.model.language import KeyValues, SceneLanguage
@@ -68,14 +68,8 @@ def main() -> None:
 def keyframes(root: Path, version: str, split: str, config: VLAConfig) -> KeyframeDataset:
     """Those of a split, as the model takes them, without labels."""
     tables = NuScenesTables(root, version)
-    request = SampleRequest(
-        width_px=config.image.width_px,
-        height_px=config.image.height_px,
-        frames=config.image.frames,
-        frame_interval_s=config.image.frame_interval_s,
-        cameras=CAMERAS,
-        boxes=False,
-    )
+    image = config.image
+    request = SampleRequest(image.width_px, image.height_px, image.frames, image.frame_interval_s, boxes=False)
     return KeyframeDataset(tables, split_scenes(tables, split), request, gts_root=None)
 
 

@@ -39,7 +39,7 @@ class ReadingConfig:
     #: Questions about each of them, and about each whole scene.
     questions: int = 4
     #: What a point's class must score more than, and least number of a query's points, to be told of.
-    score_threshold: float = 0.45
+    score_threshold: float = 0.5
     least_points: int = 2
 
     def __post_init__(self) -> None:

@@ -118,9 +118,7 @@ def class_loss(
 
 def test_alpha_of_rare_classes_is_their_own():
     at_half = 2.0 * 0.25 * math.log(2.0)
-    config = OccupancyLossConfig(
-        class_weights=(1.0, 2.0, 4.0), rare_classes=(2,), focal_alpha=0.25, rare_focal_alpha=0.75
-    )
+    config = replace(CONFIG, rare_focal_alpha=0.75)
     assert class_loss(config, label=2) == pytest.approx(at_half * (0.75 * 1 + 0.75 * 2 + 0.75 * 4), rel=1e-6)
     assert class_loss(config, label=1) == pytest.approx(at_half * (0.75 * 1 + 0.25 * 2 + 0.25 * 4), rel=1e-6)
 
@@ -143,10 +141,8 @@ def test_only_where_the_labels_say_free():
     losses = {at_m: class_loss(near, 1, 0, at_m, free) for at_m in (0.9, 1.2, 1.6, 2.1, -1.9, -2.1)}
     nothing, of_voxel = class_loss(near, 1, 0, 0.85), class_loss(CONFIG, 1, 0, 0.85)
     assert losses == {0.9: nothing, 1.2: of_voxel, 1.6: nothing, 2.1: of_voxel, -1.9: nothing, -2.1: of_voxel}
-    voxels, loss = (
-        OccupiedVoxels(torch.zeros(1, 3), torch.tensor([1]), torch.tensor([True])),
-        OccupancyLoss(near, SPACE),
-    )
+    voxels = OccupiedVoxels(torch.zeros(1, 3), torch.tensor([1]), torch.tensor([True]))
+    loss = OccupancyLoss(near, SPACE)
     with pytest.raises(ValueError, match='needs to know which voxels are free'):
         loss(torch.zeros(1, 1, 3), one_point(0.0, 0.0, 0.0, [0.0] * CLASSES), [voxels])
 

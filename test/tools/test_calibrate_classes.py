@@ -1,9 +1,9 @@
 """Each class gets its own best threshold, and the last layer's logits move by what is missing to the common one."""
 
 import copy
-import importlib.util
 import math
 
+import calibrate_classes as tool
 import numpy as np
 import pytest
 import torch
@@ -16,14 +16,6 @@ from sparseoccvla_ros.model.vla import build_perception
 CAR, ROAD, BUS = 4, 11, 3
 
 
-@pytest.fixture
-def tool(project_root):
-    spec = importlib.util.spec_from_file_location('calibrate', project_root / 'tools' / 'calibrate_classes.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def score_of(cars: int, roads: int) -> OccupancyScore:
     """Ten voxels of each class in the truth, of which so many are found; buses are found nowhere."""
     truth = np.array([CAR] * 10 + [ROAD] * 10 + [BUS] * 10)
@@ -34,7 +26,7 @@ def score_of(cars: int, roads: int) -> OccupancyScore:
     return score
 
 
-def test_a_class_moves_from_its_best_threshold_to_the_common_one(tool):
+def test_a_class_moves_from_its_best_threshold_to_the_common_one():
     scores = {0.3: score_of(2, 9), 0.5: score_of(5, 6), 0.7: score_of(8, 1)}
     shifts = tool.class_shifts(scores, 0.5)
     assert shifts[CAR] == pytest.approx(math.log(0.3 / 0.7))  # what had 0.7 has 0.5 from now on
@@ -42,7 +34,7 @@ def test_a_class_moves_from_its_best_threshold_to_the_common_one(tool):
     assert {shift for label, shift in enumerate(shifts) if label not in (CAR, ROAD)} == {0.0}
 
 
-def test_logits_of_the_last_layer_move_and_nothing_else(tool):
+def test_logits_of_the_last_layer_move_and_nothing_else():
     perception = build_perception(load_model_config('tiny'), weights=None, seed=0)
     before = copy.deepcopy(perception.state_dict())
     shifts = [0.1 * label for label in range(17)]

@@ -1,8 +1,8 @@
 """What the tool asks is answered as on the car, and what it prints is the share and the middle of the errors."""
 
-import importlib.util
 import math
 
+import check_reading as tool
 import pytest
 import torch
 
@@ -11,15 +11,7 @@ from sparseoccvla_ros.model.vla import build_language
 from sparseoccvla_ros.training.reading_loss import said
 
 
-@pytest.fixture
-def tool(project_root):
-    spec = importlib.util.spec_from_file_location('check_reading', project_root / 'tools' / 'check_reading.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_answer_is_the_likeliest_token_each_time(tool):
+def test_the_answer_is_the_likeliest_token_each_time():
     language = build_language(load_model_config('tiny'), weights=None, seed=1)
     with torch.inference_mode():
         prompt = language.scene_prompt(torch.randn(1, 300, 128), torch.randn(1, 300, 3))
@@ -36,12 +28,12 @@ def test_the_answer_is_the_likeliest_token_each_time(tool):
 
 
 @pytest.mark.parametrize('position_m', [(12.3, -4.5), (-0.04, 40.0), (-12.0, 0.0)])
-def test_places_are_found_in_answers(tool, position_m):
+def test_places_are_found_in_answers(position_m):
     found = tool.PLACE.search(f'The nearest car is at {said(*position_m)}.')
     assert [float(value) for value in found.groups()] == pytest.approx(position_m, abs=0.05)
 
 
-def test_shares_and_medians_count_answers_without_a_place(tool, capsys):
+def test_shares_and_medians_count_answers_without_a_place(capsys):
     tool.show({'car': [0.5, 1.0, math.inf, 3.0], 'bus': [math.inf]})
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ['│', 'car', '│', '4', '│', '50', '│', '3.0', '│'] in lines

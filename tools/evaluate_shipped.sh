@@ -16,8 +16,8 @@ mkdir -p "$out"
 # a folder of both, as `eval` wants it; what the encoder sees does not reach this language model
 .venv/bin/python tools/pack_weights.py "$blind" language=weights/stages/tiny/stage2_blind perception=weights/tiny
 
-$run eval occupancy "${common[@]}" --score-threshold 0.45 --constant-from "$train" --json "$out/occupancy.json" > "$out/occupancy.txt"
-$run eval forecast "${common[@]}" --score-threshold 0.45 --json "$out/forecast.json" > "$out/forecast.txt"
+$run eval occupancy "${common[@]}" --constant-from "$train" --json "$out/occupancy.json" > "$out/occupancy.txt"
+$run eval forecast "${common[@]}" --json "$out/forecast.json" > "$out/forecast.txt"
 $run eval planning "${common[@]}" --baselines-from "$train" --json "$out/planning.json" > "$out/planning.txt"
 $run eval language --data "$data" --version v1.0-world --model "$blind/config.yaml" --weights "$blind" --threads 1 \
     "${language[@]}" --save-predictions "$out/without_eyes.json" --allow-failures > "$out/without_eyes.txt"

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sparseoccvla_ros.cli.interruption import lasting_interruption
 from sparseoccvla_ros.world.files.partial import Partial
+from sparseoccvla_ros.world.files.request import QUESTIONS_PER_KEYFRAME
 from sparseoccvla_ros.world.files.tables import VERSION
 from sparseoccvla_ros.world.files.writer import WorldRequest, parse_city, parse_size, write_world
 
@@ -30,6 +31,9 @@ def world(
     depth: Annotated[bool, typer.Option('--depth', help='Also depth images of the keyframes.')] = False,
     semantics: Annotated[bool, typer.Option('--semantics', help='Also class images of the keyframes.')] = False,
     lens: Annotated[bool, typer.Option(help='Blur, noise and exposure of a real camera.')] = True,
+    questions_per_keyframe: Annotated[
+        int, typer.Option(help='The most that are asked about one keyframe.')
+    ] = QUESTIONS_PER_KEYFRAME,
     workers: Annotated[int, typer.Option(min=1, help='Processes.')] = 2,
 ) -> None:
     """Write a synthetic street data set in the nuScenes v1.0 layout, with Occ3D labels and questions.
@@ -41,7 +45,9 @@ def world(
     try:
         width_px, height_px = parse_size(size)
         town = None if city is None else parse_city(city)
-        request = WorldRequest(scenes, seed, width_px, height_px, sweep_hz, seconds, town, depth, semantics, lens)
+        request = WorldRequest(
+            scenes, seed, width_px, height_px, sweep_hz, seconds, town, depth, semantics, lens, questions_per_keyframe
+        )
         with ExitStack() as stack:
             check_interruption = stack.enter_context(lasting_interruption())
             progress = _progress(console)

@@ -6,7 +6,7 @@ Letters: B samples, Q queries, C query width, D language width, L tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -43,6 +43,11 @@ class KeyValues:
     def nbytes(self) -> int:
         """Memory, bytes."""
         return sum(tensor.nbytes for layer in self.layers for tensor in layer)
+
+    def expanded(self, samples: int) -> KeyValues:
+        """Views of the same for each of so many; of one sample alone."""
+        return KeyValues(tuple((keys.expand(samples, -1, -1, -1), values.expand(samples, -1, -1, -1))
+                               for keys, values in self.layers))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,9 @@ class SceneLanguage(nn.Module):
         embeddings = prompt.embeddings
         if text is not None:
             embeddings = torch.cat([embeddings, text.to(embeddings.dtype)], dim=1)
+        elif self.config.blind and len(embeddings) > 1:  # every scene looks the same: one is read for all
+            hidden, read = self.read_scene(replace(prompt, embeddings=embeddings[:1], order=None))
+            return hidden.expand(len(embeddings), -1, -1), read.expanded(len(embeddings))
         mask = None
         if self.config.prefix_attention == 'bidirectional':
             mask = prefix_mask(slice(prompt.occupancy.start, prompt.length), embeddings.shape[1], embeddings.device)

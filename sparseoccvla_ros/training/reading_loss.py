@@ -1,4 +1,4 @@
-"""A language model without pre-training learns to read occupancy tokens: which is of what class, and where.
+"""A language model without pre-training learns to read occupancy tokens: which is of what class, where, how far.
 
 An answer with a position in it asks for two things at once: to find the object's token among hundreds, and to turn its
 position into digits. Neither is of use without the other, so that for a long time neither is learnt. Here both are
@@ -12,6 +12,7 @@ its points.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,8 +25,9 @@ from sparseoccvla_ros.training.question_batch import question_batch, tokenize_pa
 
 WHERE, WHERE_ANSWER = 'Where is the nearest {thing}?', 'The nearest {thing} is at {place}.'
 WHAT, WHAT_ANSWER = 'What is at {place}?', 'A {thing}.'
-#: Share of the questions for a class; the others ask for a position.
-WHAT_SHARE = 0.25
+FAR, FAR_ANSWER = 'How far is the nearest {thing}?', 'The nearest {thing} is {far}.'
+#: Shares of the questions for a class and for a distance; the others ask for a position.
+WHAT_SHARE, FAR_SHARE = 0.25, 0.25
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ def said(x_m: float, y_m: float) -> str:
     return f'({x_m:.1f}, {y_m:.1f})'
 
 
+def said_far(x_m: float, y_m: float) -> str:
+    """How far it is from the ego frame's origin, in the plane, as the world's answers have it."""
+    return f'{math.hypot(x_m, y_m):.1f} m from your rear axle'
+
+
 def draw_sets(sees: Tensor, sets: int, size: int) -> tuple[Tensor, Tensor]:
     """Some of the queries of some keyframes: those that see what few see are likelier, those that see nothing are last.
 
@@ -87,13 +94,15 @@ def draw_pair(positions_m: Tensor, classes: Tensor, main: Tensor, names: Sequenc
     present = classes.unique()
     wanted = present[torch.randint(len(present), ())]
     by_place = (classes == wanted) & main
-    if torch.rand(()) < WHAT_SHARE and by_place.any():
+    luck = torch.rand(())
+    if luck < WHAT_SHARE and by_place.any():
         question, answer = WHAT, WHAT_ANSWER
         asked = torch.multinomial(by_place.float(), 1)[0]
     else:
-        question, answer = WHERE, WHERE_ANSWER
+        question, answer = (FAR, FAR_ANSWER) if luck > 1.0 - FAR_SHARE else (WHERE, WHERE_ANSWER)
         asked = positions_m[:, :2].norm(dim=1).masked_fill(classes != wanted, torch.inf).argmin()
-    words = {'thing': names[wanted], 'place': said(*positions_m[asked, :2].tolist())}
+    place_m = positions_m[asked, :2].tolist()
+    words = {'thing': names[wanted], 'place': said(*place_m), 'far': said_far(*place_m)}
     return question.format(**words), answer.format(**words)
 
 

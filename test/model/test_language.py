@@ -68,6 +68,21 @@ def test_extending_leaves_the_given_keys_and_values_alone(language, prefix):
         assert torch.equal(values, values_before)
 
 
+@pytest.mark.parametrize('order', ['as_produced', 'distance'])
+def test_without_eyes_all_scenes_are_read_as_one(small, scene, order):
+    """Outputs, keys and values are those of reading each: what the text path does."""
+    settings = dataclasses.replace(small.language, blind=True, token_order=order)
+    blind = build_language(dataclasses.replace(small, language=settings), weights=None, seed=0)
+    prompt = blind.scene_prompt(*scene)
+    hidden, read = blind.read_scene(prompt)
+    each, read_each = blind.read_scene(prompt, prompt.embeddings[:, :0])
+    torch.testing.assert_close(hidden, each)
+    torch.testing.assert_close(read.layers, read_each.layers)
+    (gradient,) = torch.autograd.grad(hidden.square().sum(), blind.causal_lm.model.norm.weight)
+    (of_each,) = torch.autograd.grad(each.square().sum(), blind.causal_lm.model.norm.weight)
+    torch.testing.assert_close(gradient, of_each)
+
+
 def test_prefix_holds_text_then_queries_then_globals(language, scene):
     features, positions_m = scene
     with torch.no_grad():

@@ -22,7 +22,7 @@ from sparseoccvla_ros.training.reading_loss import (
     reading_loss,
     said,
 )
-from sparseoccvla_ros.world.questions.speech import place
+from sparseoccvla_ros.world.questions.speech import off, place
 
 NAMES = ('car', 'bus', 'driveable surface')
 
@@ -60,7 +60,7 @@ def test_every_answer_is_true(queries):
     places = [said(*position_m[:2].tolist()) for position_m in positions_m]
     things = [NAMES[label] for label in classes]
     away_m = [float(np.hypot(x_m, y_m)) for x_m, y_m, _ in positions_m.tolist()]
-    wanted = {'where': Counter(), 'what': Counter()}
+    wanted = {'where': Counter(), 'what': Counter(), 'far': Counter()}
     torch.manual_seed(0)
     for _ in range(400):
         question, answer = draw_pair(positions_m, classes, torch.ones(12, dtype=torch.bool), NAMES)
@@ -68,12 +68,17 @@ def test_every_answer_is_true(queries):
             nearest = min((d, i) for i, d in enumerate(away_m) if things[i] == thing[1])[1]
             assert answer == f'The nearest {thing[1]} is at {places[nearest]}.'
             wanted['where'][thing[1]] += 1
+        elif thing := re.fullmatch(r'How far is the nearest (.*)\?', question):
+            nearest_m = min(d for i, d in enumerate(away_m) if things[i] == thing[1])
+            assert answer == f'The nearest {thing[1]} is {off(nearest_m)}.'
+            wanted['far'][thing[1]] += 1
         else:
             true = things[places.index(re.fullmatch(r'What is at (.*)\?', question)[1])]
             assert answer == f'A {true}.'
             wanted['what'][true] += 1
-    # of both kinds, and of the one car as often as of the eleven pieces of road
-    assert wanted['what'].total() == pytest.approx(0.25 * 400, abs=30)
+    # of all kinds, and of the one car as often as of the eleven pieces of road
+    for kind in ('what', 'far'):
+        assert wanted[kind].total() == pytest.approx(0.25 * 400, abs=30)
     for counts in wanted.values():
         assert counts['car'] / counts.total() == pytest.approx(0.5, abs=0.15)
 
@@ -106,6 +111,8 @@ def test_a_query_is_asked_for_every_class_it_sees_and_by_place_for_the_commonest
     asked = dict(draw_pairs(places_m, counts, NAMES, 60))
     assert asked == {
         'Where is the nearest car?': 'The nearest car is at (5.0, 1.0).',
+        'How far is the nearest car?': 'The nearest car is 5.1 m from your rear axle.',
+        'How far is the nearest driveable surface?': 'The nearest driveable surface is 5.3 m from your rear axle.',
         'Where is the nearest driveable surface?': 'The nearest driveable surface is at (5.2, 1.0).',
         'What is at (5.0, 1.0)?': 'A car.',
     }

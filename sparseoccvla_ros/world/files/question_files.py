@@ -55,7 +55,7 @@ class SceneQuestions:
         )
 
 
-def write_questions(root: Path, scenes: int, seed: int, read: Callable[[int], str]) -> int:
+def write_questions(root: Path, scenes: int, seed: int, per_keyframe: int, read: Callable[[int], str]) -> int:
     """Choose questions among those of all scenes and write them below ``root``; returns their number.
 
     Args:
@@ -64,10 +64,11 @@ def write_questions(root: Path, scenes: int, seed: int, read: Callable[[int], st
             place for (kind, template, wording, key), a pair a line.
         scenes: their number.
         seed: of the data set.
+        per_keyframe: most of them about one keyframe.
         read: gives the text of ``SceneQuestions.to_json`` of scene ``index``; called twice for each, in order.
     """
     chosen: dict[int, list[Pair]] = {index: [] for index in range(scenes)}
-    for pair in select((_pairs(json.loads(read(index))) for index in range(scenes)), seed):
+    for pair in select((_pairs(json.loads(read(index))) for index in range(scenes)), seed, per_keyframe):
         chosen[pair.scene_index].append(pair)
     omnidrive, drivelm = root / 'questions' / 'omnidrive', root / 'questions' / 'drivelm'
     lines = root / 'questions' / 'pairs'

@@ -12,6 +12,7 @@ from sparseoccvla_ros.world.rig import load_rig
 
 RIG = 'config/rig/nuscenes.yaml'
 KEYFRAME_HZ = 2
+QUESTIONS_PER_KEYFRAME = 16
 SWEEP_RATES_HZ = (2, 4, 6, 8, 10, 12)
 #: Of a scene or a drive. Stamps of two scenes begin ten minutes apart: half of that is a safe distance.
 LONGEST_S = 300.0
@@ -22,8 +23,8 @@ class WorldRequest:
     """What to generate. Scene ``i`` depends on everything here but the number of scenes.
 
     ``depth`` and ``semantics`` ask for such images beside the keyframes' photographs; ``lens`` for blur, noise and
-    exposure of a real camera instead of exact colours. Numbers are kept as ``int`` and ``float`` whatever type
-    they have: tokens are made of them.
+    exposure of a real camera instead of exact colours; ``questions_per_keyframe`` are the most that are asked about
+    one. Numbers are kept as ``int`` and ``float`` whatever type they have: tokens are made of them.
 
     Raises:
         ValueError: an option is impossible; the message tells the value and what was expected.
@@ -39,9 +40,10 @@ class WorldRequest:
     depth: bool = False
     semantics: bool = False
     lens: bool = True
+    questions_per_keyframe: int = QUESTIONS_PER_KEYFRAME
 
     def __post_init__(self) -> None:
-        for name in ('scenes', 'seed', 'width_px', 'height_px', 'sweep_hz'):
+        for name in ('scenes', 'seed', 'width_px', 'height_px', 'sweep_hz', 'questions_per_keyframe'):
             object.__setattr__(self, name, _whole(name, getattr(self, name)))
         for name in ('depth', 'semantics', 'lens'):
             object.__setattr__(self, name, bool(getattr(self, name)))
@@ -57,6 +59,8 @@ class WorldRequest:
         if not (32 <= self.width_px <= 3200 and self.height_px >= 16):
             size = f'{self.width_px}x{self.height_px}'
             raise ValueError(f'size is {size}; a width of 32 to 3200 px and a height of at least 16 px expected')
+        if self.questions_per_keyframe < 1:
+            raise ValueError(f'questions_per_keyframe is {self.questions_per_keyframe}; at least 1 expected')
         if self.city is not None:
             cities_named(self.city)
         # Refuses a height that the full image does not have.

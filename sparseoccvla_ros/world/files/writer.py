@@ -77,6 +77,7 @@ def write_world(
             unfinished.data,
             request.scenes,
             request.seed,
+            request.questions_per_keyframe,
             lambda index: unfinished.questions_path(index).read_text(),
         )
         write_splits(unfinished.data, names)

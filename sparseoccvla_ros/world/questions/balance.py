@@ -17,7 +17,6 @@ from sparseoccvla_ros.world.questions.pair import Pair
 GREATEST_SHARE = 0.25
 #: Of 'yes' or 'no', in kinds whose keys begin with one of them.
 GREATEST_VERDICT_SHARE = 2.0 / 3.0
-PER_KEYFRAME = 16
 #: Tells this stream of random numbers from those of other purposes.
 STREAM = 104
 
@@ -25,8 +24,8 @@ STREAM = 104
 def select(
     candidates_by_scene: Iterable[Sequence[Pair]],
     seed: int,
+    per_keyframe: int,
     greatest_share: float = GREATEST_SHARE,
-    per_keyframe: int = PER_KEYFRAME,
 ) -> list[Pair]:
     """Pairs of all scenes such that, in each split and kind, no answer and no key has more than ``greatest_share``,
     nor 'yes' or 'no' at the beginning of keys more than ``GREATEST_VERDICT_SHARE``.
@@ -34,9 +33,9 @@ def select(
     Args:
         candidates_by_scene: what ``candidates`` gave, in the order of scenes.
         seed: of the data set; decides which of equally good pairs stay.
+        per_keyframe: most pairs about one keyframe, of as many different kinds as there are.
         greatest_share: of one key or one answer among the pairs of a kind; a kind with too few different keys gets no
             pairs at all.
-        per_keyframe: most pairs about one keyframe, of as many different kinds as there are.
 
     Returns:
         A part of the candidates, in their order.

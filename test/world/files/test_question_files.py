@@ -114,7 +114,7 @@ def test_questions_of_a_scene_come_back_from_json(scenes):
 
 
 def test_both_forms_are_written_by_split(scenes, tmp_path):
-    count = write_questions(tmp_path, len(scenes), 1, lambda index: scenes[index].to_json())
+    count = write_questions(tmp_path, len(scenes), 1, 16, lambda index: scenes[index].to_json())
     written = json.loads((tmp_path / 'questions/drivelm/train.json').read_text())
     val = json.loads((tmp_path / 'questions/drivelm/val.json').read_text())
     assert set(written) <= {f'scene {number}' for number in (0, 1, 2, 3, 5)}

@@ -101,7 +101,7 @@ def test_every_option_counts(tmp_path):
     with Partial(tmp_path / 'data').opened(first):
         pass
     changes = {'scenes': 3, 'seed': 1, 'width_px': 96, 'height_px': 16, 'sweep_hz': 4, 'seconds': 2.0, 'city': None,
-               'depth': True, 'semantics': True, 'lens': False}  # fmt: skip
+               'depth': True, 'semantics': True, 'lens': False, 'questions_per_keyframe': 8}  # fmt: skip
     assert set(changes) == set(first.options())
     for name, value in changes.items():
         other = WorldRequest(**(first.options() | {name: value}))

@@ -124,6 +124,7 @@ def test_an_existing_folder_is_left_alone(world, small, digests):
         ({'seconds': float('nan')}, 'seconds is nan; 1 to 300 expected'),
         ({'width_px': 8}, 'size is 8x128; a width of 32 to 3200 px'),
         ({'height_px': 300}, 'image height 300 px is impossible at width 352 px: at most 198 px expected'),
+        ({'questions_per_keyframe': 0}, 'questions_per_keyframe is 0; at least 1 expected'),
         ({'city': 'oz'}, "unknown city 'oz'; expected one of harbour, oldtown, suburb"),
     ],
 )

@@ -29,7 +29,7 @@ def by_scene(random_scene) -> list[list[Pair]]:
 
 @pytest.fixture(scope='module')
 def selected(by_scene) -> list[Pair]:
-    return select(by_scene, seed=2)
+    return select(by_scene, seed=2, per_keyframe=16)
 
 
 def one(key: str, number: int) -> Pair:
@@ -53,14 +53,14 @@ def test_caps_by_hand(counts, cap):
 
 def test_selection_by_hand():
     pairs = [one(key, number) for number, key in enumerate('aaaaaaaabbbccd')]
-    assert Counter(pair.key for pair in select([pairs], 0)) == {'a': 1, 'b': 1, 'c': 1, 'd': 1}
-    assert select([pairs[:11]], 0) == []
-    assert select([], 0) == []
+    assert Counter(pair.key for pair in select([pairs], 0, 16)) == {'a': 1, 'b': 1, 'c': 1, 'd': 1}
+    assert select([pairs[:11]], 0, 16) == []
+    assert select([], 0, 16) == []
 
 
 def test_no_is_not_always_the_answer():
     keys = ['yes, 1', 'yes, 2', 'yes, 3'] * 4 + [f'no, {number % 10}' for number in range(100)]
-    verdicts = Counter(pair.key.split(',')[0] for pair in select([[one(key, n) for n, key in enumerate(keys)]], 0))
+    verdicts = Counter(pair.key.split(',')[0] for pair in select([[one(key, n) for n, key in enumerate(keys)]], 0, 16))
     assert verdicts == {'yes': 12, 'no': 24}
 
 
@@ -99,8 +99,8 @@ def test_selection_keeps_the_order_and_depends_on_the_seed_alone(by_scene, selec
     numbers = [places[id(pair)] for pair in selected]
     assert numbers == sorted(numbers)
     assert len(numbers) == len(set(numbers))
-    assert select(iter(by_scene), seed=2) == selected
-    assert select(by_scene, seed=3) != selected
+    assert select(iter(by_scene), seed=2, per_keyframe=16) == selected
+    assert select(by_scene, seed=3, per_keyframe=16) != selected
 
 
 def test_train_and_val_share_no_wording(selected):
@@ -118,4 +118,4 @@ def test_train_and_val_share_no_wording(selected):
 @pytest.mark.parametrize('limits', [{'greatest_share': 0.0}, {'greatest_share': 1.1}, {'per_keyframe': 0}])
 def test_impossible_limits_are_refused(limits):
     with pytest.raises(ValueError, match='per_keyframe'):
-        select([], 0, **limits)
+        select([], 0, **({'per_keyframe': 16} | limits))

@@ -21,7 +21,8 @@ def facts(random_scene) -> list:
 
 @pytest.fixture(scope='module')
 def pairs(random_scene) -> list[Pair]:
-    return select([candidates(random_scene(9, index, keyframes=3), index, seed=1) for index in range(40)], seed=1)
+    by_scene = [candidates(random_scene(9, index, keyframes=3), index, seed=1) for index in range(40)]
+    return select(by_scene, seed=1, per_keyframe=16)
 
 
 @pytest.fixture(scope='module')

@@ -44,10 +44,15 @@ class KeyValues:
         """Memory, bytes."""
         return sum(tensor.nbytes for layer in self.layers for tensor in layer)
 
-    def expanded(self, samples: int) -> KeyValues:
-        """Views of the same for each of so many; of one sample alone."""
-        return KeyValues(tuple((keys.expand(samples, -1, -1, -1), values.expand(samples, -1, -1, -1))
-                               for keys, values in self.layers))  # fmt: skip
+    def repeated(self, times: int) -> KeyValues:
+        """Each sample so many times in a row."""
+        if times == 1:
+            return self
+        return KeyValues(
+            tuple(
+                (keys.repeat_interleave(times, 0), values.repeat_interleave(times, 0)) for keys, values in self.layers
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ class SceneLanguage(nn.Module):
             embeddings = torch.cat([embeddings, text.to(embeddings.dtype)], dim=1)
         elif self.config.blind and len(embeddings) > 1:  # every scene looks the same: one is read for all
             hidden, read = self.read_scene(replace(prompt, embeddings=embeddings[:1], order=None))
-            return hidden.expand(len(embeddings), -1, -1), read.expanded(len(embeddings))
+            return hidden.expand(len(embeddings), -1, -1), read.repeated(len(embeddings))
         mask = None
         if self.config.prefix_attention == 'bidirectional':
             mask = prefix_mask(slice(prompt.occupancy.start, prompt.length), embeddings.shape[1], embeddings.device)

@@ -1,6 +1,6 @@
 """Next-token cross-entropy on answers alone, all questions about a scene behind one reading of it.
 
-Letters: S scenes, n tokens of a row of questions.
+Letters: S scenes, R rows of questions about each, n tokens of a row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def answer_loss(language: SceneLanguage, prefix: KeyValues, batch: QuestionBatch
     Raises:
         ValueError: prefix and a question exceed the context.
     """
-    hidden = language.read_side_by_side(language.embed_text(batch.token_ids), batch.question, prefix)  # [S, n, D]
-    is_target = batch.is_answer[:, 1:]
+    tokens, is_answer, question = (rows.flatten(0, 1) for rows in (batch.token_ids, batch.is_answer, batch.question))
+    past = prefix.repeated(batch.token_ids.shape[1])
+    hidden = language.read_side_by_side(language.embed_text(tokens), question, past)  # [S * R, n, D]
+    is_target = is_answer[:, 1:]
     # a question's first token is never part of the answer, so that each target has the token before it in its row
-    return nn.functional.cross_entropy(language.logits(hidden[:, :-1][is_target]), batch.token_ids[:, 1:][is_target])
+    return nn.functional.cross_entropy(language.logits(hidden[:, :-1][is_target]), tokens[:, 1:][is_target])

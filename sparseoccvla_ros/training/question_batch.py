@@ -1,6 +1,6 @@
-"""All questions about a scene, with their answers, packed into one row of tokens behind the scene's prefix.
+"""All questions about a scene, with their answers, packed into a few rows of tokens behind the scene's prefix.
 
-Letters: S scenes, n tokens of the longest row.
+Letters: S scenes, R rows of each, n tokens of the longest row.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ import torch
 from torch import Tensor
 
 from sparseoccvla_ros.model.language import SceneLanguage
+
+#: Attention looks at a row's own tokens as often as it has some, though a question sees its own alone: short rows cost
+#: less. Each repeats the scene's keys and values, which costs something, too.
+QUESTIONS_PER_ROW = 4
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class TokenizedPair:
 
 @dataclass(frozen=True)
 class QuestionBatch:
-    """Rows [S, n], padded behind; none of a row's questions sees the others or the padding."""
+    """Rows [S, R, n], padded behind; none of a row's questions sees the others or the padding."""
 
     #: int64.
     token_ids: Tensor
@@ -39,7 +43,7 @@ class QuestionBatch:
         return QuestionBatch(self.token_ids.to(device), self.is_answer.to(device), self.question.to(device))
 
     def scenes(self, order: Sequence[int]) -> QuestionBatch:
-        """Rows in another order: questions about other scenes."""
+        """Scenes in another order: questions about other scenes."""
         chosen = list(order)
         return QuestionBatch(self.token_ids[chosen], self.is_answer[chosen], self.question[chosen])
 
@@ -67,16 +71,25 @@ def question_batch(pairs: Sequence[Sequence[TokenizedPair]], pad_token: int) -> 
         pairs: of each scene, any number of them; one question at least in all.
         pad_token: what fills a row.
     """
-    rows = [[token for pair in of_scene for token in pair.tokens] for of_scene in pairs]
-    shape = (len(rows), max(len(row) for row in rows))
+    per_scene = -(-max(len(of_scene) for of_scene in pairs) // QUESTIONS_PER_ROW)
+    rows = [row for of_scene in pairs for row in dealt(of_scene, per_scene)]
+    shape = (len(rows), max(sum(len(pair.tokens) for pair in row) for row in rows))
     token_ids, is_answer = torch.full(shape, pad_token), torch.zeros(shape, dtype=torch.bool)
     question = torch.full(shape, -1)
-    for row, of_scene in enumerate(pairs):
-        token_ids[row, : len(rows[row])] = torch.tensor(rows[row], dtype=torch.int64)
+    for number, row in enumerate(rows):
         begin = 0
-        for number, pair in enumerate(of_scene):
+        for place, pair in enumerate(row):
             end = begin + len(pair.tokens)
-            is_answer[row, begin + pair.question : end] = True
-            question[row, begin:end] = number
+            token_ids[number, begin:end] = torch.tensor(pair.tokens)
+            is_answer[number, begin + pair.question : end] = True
+            question[number, begin:end] = place
             begin = end
-    return QuestionBatch(token_ids, is_answer, question)
+    return QuestionBatch(*(tensor.unflatten(0, (-1, per_scene)) for tensor in (token_ids, is_answer, question)))
+
+
+def dealt(pairs: Sequence[TokenizedPair], rows: int) -> list[list[TokenizedPair]]:
+    """Rows of about the same number of tokens: the longest first, each to the shortest row."""
+    found: list[list[TokenizedPair]] = [[] for _ in range(rows)]
+    for pair in sorted(pairs, key=lambda pair: -len(pair.tokens)):
+        min(found, key=lambda row: sum(len(other.tokens) for other in row)).append(pair)
+    return found

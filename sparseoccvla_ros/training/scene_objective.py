@@ -168,7 +168,7 @@ class SceneObjective(nn.Module):
             return term(nothing, 0)
         rows = question_batch(pairs, self.language.tokenizer.pad_token_id).to(prefix.layers[0][0].device)
         loss = answer_loss(self.language, prefix, rows)
-        return term(loss, rows.is_answer[:, 1:].sum(), self._weights.answers)
+        return term(loss, rows.is_answer.sum(), self._weights.answers)
 
     def _practise(self, prefix: KeyValues, features: Tensor, positions_m: Tensor) -> Term:
         sights = self._sights(features, positions_m, self._reading.score_threshold)

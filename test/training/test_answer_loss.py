@@ -1,5 +1,6 @@
 """Answers alone are learned, through the tokens of their own scene."""
 
+import numpy as np
 import pytest
 import torch
 from small_language import SMALL
@@ -9,7 +10,7 @@ from sparseoccvla_ros.model.config import load_model_config
 from sparseoccvla_ros.model.language import SceneLanguage
 from sparseoccvla_ros.model.vla import build_language
 from sparseoccvla_ros.training.answer_loss import answer_loss
-from sparseoccvla_ros.training.question_batch import QuestionBatch, question_batch, tokenize_pair
+from sparseoccvla_ros.training.question_batch import QuestionBatch, TokenizedPair, question_batch, tokenize_pair
 from sparseoccvla_ros.training.run_state import resume_run, save_run
 from sparseoccvla_ros.training.schedule import warmed_cosine
 
@@ -35,8 +36,11 @@ def scenes():
     return torch.randn(2, 12, 32, generator=generator), 20 * torch.randn(2, 12, 3, generator=generator)
 
 
-#: Of two scenes.
-PAIRS_OF_SCENES = ([PAIRS[1]], [PAIRS[0], PAIRS[2]])
+#: Of two scenes: one row, and two, of three questions and two.
+PAIRS_OF_SCENES = (
+    [PAIRS[1]],
+    [PAIRS[0], PAIRS[2], ('Where is it?', 'At (1.0, -2.5).'), ('Go?', 'No.'), ('Go?', 'Now.')],
+)
 
 
 def batch_of(language: SceneLanguage, pairs=PAIRS_OF_SCENES) -> QuestionBatch:
@@ -50,18 +54,35 @@ def loss_of(language: SceneLanguage, scenes, batch: QuestionBatch) -> torch.Tens
 
 def test_the_mask_marks_each_answer_and_its_end(language):
     batch = batch_of(language)
-    for row, pairs in enumerate(PAIRS_OF_SCENES):
-        for number, (question, answer) in enumerate(pairs):
-            own = batch.question[row] == number
-            told, mask = batch.token_ids[row][own], batch.is_answer[row][own]
-            assert language.tokenizer.decode(told[mask]) == f'{answer}</s>'
-            before = told[: int(mask.nonzero()[0])]
-            assert language.tokenizer.decode(before) == f'<|user|>{question}<|assistant|>'
-            assert before.tolist() == language.question_tokens([(question, None)])
-            assert bool(mask[len(before) :].all())
-        padding = batch.question[row] == -1
-        assert bool((batch.token_ids[row][padding] == language.tokenizer.pad_token_id).all())
-        assert not bool(batch.is_answer[row][padding].any())
+    assert batch.token_ids.shape[:2] == (2, 2)
+    for scene, pairs in enumerate(PAIRS_OF_SCENES):
+        found = []
+        for token_ids, is_answer, question in zip(
+            batch.token_ids[scene], batch.is_answer[scene], batch.question[scene], strict=True
+        ):
+            for number in range(int(question.max()) + 1):
+                told, mask = token_ids[question == number], is_answer[question == number]
+                before = told[: int(mask.nonzero()[0])]
+                assert bool(mask[len(before) :].all())
+                words = language.tokenizer.decode(before).removeprefix('<|user|>').removesuffix('<|assistant|>')
+                assert before.tolist() == language.question_tokens([(words, None)])
+                found.append((words, language.tokenizer.decode(told[mask]).removesuffix('</s>')))
+                assert language.tokenizer.decode(told[-1]) == '</s>'
+            padding = question == -1
+            assert bool((token_ids[padding] == language.tokenizer.pad_token_id).all())
+            assert not bool(is_answer[padding].any())
+        assert sorted(found) == sorted(pairs)
+
+
+def test_rows_of_a_scene_are_about_as_long():
+    rng = np.random.default_rng(0)
+    pairs = [TokenizedPair(tuple(range(length)), 1) for length in rng.integers(10, 80, 14)]
+    batch = question_batch([pairs, pairs[:1], []], pad_token=0)
+    assert batch.question.shape[:2] == (3, 4)  # four at most on the average
+    lengths = (batch.question[0] >= 0).sum(dim=-1)
+    assert lengths.sum() == sum(len(pair.tokens) for pair in pairs)
+    assert int(lengths.max() - lengths.min()) < 40
+    assert bool((batch.question[2] == -1).all())
 
 
 def test_a_template_that_prompts_otherwise_than_it_teaches_is_refused(language):
@@ -114,7 +135,7 @@ def test_the_context_holds_a_scene_and_one_question_not_all_of_them(scenes):
     language = build_language(config, weights=None, seed=0)
     many = batch_of(language, [PAIRS * 4, []])
     prefix = language.read_scene(language.scene_prompt(*scenes))[1]
-    assert prefix.length + many.token_ids.shape[1] > 48
+    assert prefix.length + many.token_ids.shape[-1] > 48
     assert bool(answer_loss(language, prefix, many).isfinite())
     with pytest.raises(ValueError, match='exceed the context of 48'):
         answer_loss(language, prefix, batch_of(language, [[('Why? ' * 30, 'Yes.')], []]))

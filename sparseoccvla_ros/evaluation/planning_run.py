@@ -227,6 +227,7 @@ def _plan(sample: PlanningSample, model: PlanningModel, queries: SceneQueries) -
         ego=sample.state,
         command=sample.command,
         occupancy=queries.occupancy,
+        forecast=result.forecast,
     )
     return model.planning.plan(planner_input), ''
 

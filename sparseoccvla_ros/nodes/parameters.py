@@ -15,6 +15,7 @@ from rclpy.node import Node
 
 from sparseoccvla_ros.data.nuscenes import CAMERAS
 from sparseoccvla_ros.runtime.occupancy import DEFAULT_SELF_FILTER
+from sparseoccvla_ros.runtime.planning import OBSTACLE_SCORE_THRESHOLD
 from sparseoccvla_ros.runtime.scene import Command
 
 P = TypeVar('P')
@@ -193,6 +194,12 @@ class PlannerParameters(MotionParameters):
     check_occupancy: str = parameter(
         'trained',
         'hold plans against the occupancy and its forecast: trained (where weights are given), always, never',
+    )
+    obstacle_score_threshold: float = parameter(
+        OBSTACLE_SCORE_THRESHOLD,
+        'points of the occupancy and its forecast below this class probability do not stop a plan',
+        0.0,
+        1.0,
     )
     stop_on_invalid: bool = parameter(False, 'publish a braking trajectory, marked is_stop, for a refused plan')
     trajectory_rate_hz: float = parameter(

@@ -73,7 +73,12 @@ class PlannerNode(ManagedNode):
         _, self._device, model = build_part(self, build_planner)
         limits = load_vehicle_limits(parameters.vehicle_config)
         self._engine = PlanningEngine(
-            model, limits, self._device, parameters.seed, stop_if_none=parameters.stop_on_invalid
+            model,
+            limits,
+            self._device,
+            parameters.seed,
+            obstacle_score_threshold=parameters.obstacle_score_threshold,
+            stop_if_none=parameters.stop_on_invalid,
         )
         # An untrained encoder fills the whole space with noise, through which no plan goes.
         self._checks_occupancy = parameters.check_occupancy == 'always' or (

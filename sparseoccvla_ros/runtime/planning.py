@@ -117,6 +117,11 @@ def due(plan: Plan, age_s: float, rate_hz: float) -> Plan:
     return replace(plan, trajectory=resample(rest, rate_hz) if rate_hz > 0.0 else rest)
 
 
+OBSTACLE_SCORE_THRESHOLD = 0.65
+"""What of the occupancy stops a plan. Scores are calibrated so that 0.5 is best for IoU, where a false voxel costs no more
+than a missed one; before the vehicle a single false one costs the whole plan (docs/planning.md)."""
+
+
 class PlanningEngine:
     """Runs the planner network and gates what it gives. Not thread safe: one worker calls it.
 
@@ -125,7 +130,11 @@ class PlanningEngine:
         limits: of the vehicle.
         device: where it computes.
         seed: of the diffusion's noise; the same seed, stamp and input give the same plan, whatever ran before.
+        obstacle_score_threshold: points of the occupancy and of its forecast below it do not stop a plan.
         stop_if_none: give the stop trajectory, marked as such, where no candidate passes. It needs the vehicle's state.
+
+    Raises:
+        ValueError: the threshold is outside 0..1.
     """
 
     def __init__(
@@ -135,8 +144,12 @@ class PlanningEngine:
         device: torch.device,
         seed: int = 0,
         *,
+        obstacle_score_threshold: float = OBSTACLE_SCORE_THRESHOLD,
         stop_if_none: bool = False,
     ) -> None:
+        if not 0.0 <= obstacle_score_threshold <= 1.0:
+            raise ValueError(f'obstacle_score_threshold ({obstacle_score_threshold}) must be in 0..1')
+        self._obstacle_score_threshold = obstacle_score_threshold
         self._model = model
         self._device = device
         self._seed = seed
@@ -166,9 +179,7 @@ class PlanningEngine:
         if not np.isfinite(scores).all():
             return self._invalid(planner_input, ('planner network: scores are not finite',), (), timer)
         with timer.stage('gate'):
-            obstacles = None
-            if planner_input.occupancy is not None:
-                obstacles = self._gate.obstacles(planner_input.occupancy, planner_input.forecast)
+            obstacles = self._obstacles(planner_input)
             candidates = tuple(
                 self._candidate(obstacles, planner_input.ego, k, float(scores[k]), waypoints[k], refined[k])
                 for k in range(len(scores))
@@ -192,6 +203,13 @@ class PlanningEngine:
             trajectory=candidates[chosen].trajectory,
             stage_ms=timer.stage_ms,
         )
+
+    def _obstacles(self, planner_input: PlannerInput) -> Obstacles | None:
+        if planner_input.occupancy is None:
+            return None
+        score = self._obstacle_score_threshold
+        forecast = tuple((horizon_s, later.at_least(score)) for horizon_s, later in planner_input.forecast)
+        return self._gate.obstacles(planner_input.occupancy.at_least(score), forecast)
 
     def _infer(self, planner_input: PlannerInput, ego: EgoState) -> PlannerOutput:
         # On the CPU, so that the noise is the same on every device.

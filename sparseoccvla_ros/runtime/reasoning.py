@@ -74,7 +74,7 @@ class ReasoningEngine:
         device: torch.device,
         limits: QuestionLimits | None = None,
         *,
-        score_threshold: float = 0.3,
+        score_threshold: float = 0.5,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if not 0.0 <= score_threshold <= 1.0:

@@ -27,6 +27,11 @@ class OccupancyPoints:
     labels: np.ndarray
     scores: np.ndarray
 
+    def at_least(self, score: float) -> OccupancyPoints:
+        """Those of at least that score."""
+        keep = self.scores >= score
+        return OccupancyPoints(self.points_ego[keep], self.labels[keep], self.scores[keep])
+
 
 #: (seconds after the stamp, occupancy then) in rising order, all in the ego frame at the stamp.
 Forecast = tuple[tuple[float, OccupancyPoints], ...]

@@ -176,6 +176,21 @@ def test_forecast_refuses_and_lets_pass(told, cpu):
     assert 'collision with the forecast occupancy' in plan.reasons[1]
 
 
+def test_what_is_hardly_likely_does_not_stop_a_plan(told, cpu):
+    def car(score):
+        return OccupancyPoints(np.array([[12.0, 0.0, 1.0]], np.float32), np.array([4], np.uint8), np.float32([score]))
+
+    def valid(now, later, **settings):
+        forecast = tuple((t, car(later)) for t in (1.0, 2.0, 3.0))
+        engine = PlanningEngine(told, LIMITS, cpu, **settings)
+        return engine.plan(planner_input(occupancy=car(now), forecast=forecast)).valid
+
+    assert [valid(0.6, 0.6), valid(0.7, 0.6), valid(0.6, 0.7)] == [True, True, False]  # gone when the vehicle comes
+    assert not valid(0.6, 0.6, obstacle_score_threshold=0.55)
+    with pytest.raises(ValueError, match=r'obstacle_score_threshold \(1\.5\)'):
+        PlanningEngine(told, LIMITS, cpu, obstacle_score_threshold=1.5)
+
+
 def test_every_check_is_told_with_value_and_limit(told, cpu):
     told.waypoints[5] = line(15.0)
     plan = PlanningEngine(told, LIMITS, cpu).plan(planner_input())

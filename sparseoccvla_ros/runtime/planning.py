@@ -118,8 +118,8 @@ def due(plan: Plan, age_s: float, rate_hz: float) -> Plan:
 
 
 OBSTACLE_SCORE_THRESHOLD = 0.65
-"""What of the occupancy stops a plan. Scores are calibrated so that 0.5 is best for IoU, where a false voxel costs no more
-than a missed one; before the vehicle a single false one costs the whole plan (docs/planning.md)."""
+"""What of the occupancy stops a plan. Scores are calibrated so that 0.5 is best for IoU, where a false voxel costs no
+more than a missed one; before the vehicle a single false one costs the whole plan (docs/planning.md)."""
 
 
 class PlanningEngine:

@@ -72,7 +72,7 @@ def language(
     cameras: CameraNames = ALL_CAMERAS,
     device: Device = 'cpu',
     threads: Threads = 2,
-    max_tokens: Annotated[int, typer.Option(min=1, help='Longest answer.')] = 64,
+    max_tokens: Annotated[int, typer.Option(min=1, help='Longest answer.')] = 128,
     time_limit_s: Annotated[float, typer.Option(min=0.001, help='Of one answer.')] = 60.0,
     tokenizer: Annotated[str, typer.Option(help='auto, ptb (needs Java), simple or whitespace.')] = 'auto',
     protocol: Annotated[str, typer.Option(help='all, or hermes: as the script of HERMES counts.')] = 'all',

@@ -166,7 +166,7 @@ class ReasoningParameters(MotionParameters):
     max_question_chars: int = parameter(2000, 'longest accepted question; characters', 1, 100000)
     max_conversations: int = parameter(32, 'conversations kept; the one used longest ago goes first', 1, 10000)
     max_turns: int = parameter(8, 'turns kept of each conversation', 1, 1000)
-    default_max_tokens: int = parameter(64, 'answer length where the request says 0; tokens', 1, 4096)
+    default_max_tokens: int = parameter(128, 'answer length where the request says 0; tokens', 1, 4096)
     max_answer_tokens: int = parameter(512, 'longest answer that a request may ask for; tokens', 1, 8192)
     answer_timeout_s: float = parameter(
         30.0, 'time limit of one answer of the service (steady clock); seconds', 0.1, 3600.0

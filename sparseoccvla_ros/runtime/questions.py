@@ -26,7 +26,7 @@ class QuestionLimits:
     max_conversations: int = 32
     max_turns: int = 8
     #: Tokens of an answer where the question names no number, and the most it may name.
-    default_max_tokens: int = 64
+    default_max_tokens: int = 128
     max_answer_tokens: int = 512
     #: From the question's arrival to its answer, where the question names no limit, seconds.
     time_limit_s: float = 10.0

@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""How likely must an occupied point be to stop a plan? What a threshold refuses that is free, and passes that is not.
+
+    .venv/bin/python tools/gate_thresholds.py --data out/train/world_8s --weights tiny
+
+Two kinds of paths are held against the occupancy that the model sees and forecasts: those that were driven, which are
+free, and all candidates of its planner, which are free if they touch no occupied voxel of the present labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from sparseoccvla_ros.data.keyframes import keyframe_view
+from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesTables
+from sparseoccvla_ros.data.occ3d import FREE, RANGE_M, VOXEL_M, load_labels
+from sparseoccvla_ros.data.splits import split_scenes
+from sparseoccvla_ros.evaluation.planning_samples import PlanningSample, planning_samples
+from sparseoccvla_ros.model.config import load_model_config
+from sparseoccvla_ros.model.placement import checkpoint_folder
+from sparseoccvla_ros.model.vla import build_language, build_perception, build_planner
+from sparseoccvla_ros.planning.gate import SafetyGate
+from sparseoccvla_ros.planning.obstacles import Obstacles
+from sparseoccvla_ros.planning.vehicle import load_vehicle_limits
+from sparseoccvla_ros.runtime.occupancy import DEFAULT_SELF_FILTER
+from sparseoccvla_ros.runtime.perception import PerceptionEngine
+from sparseoccvla_ros.runtime.planning import PlannerInput, PlanningEngine
+from sparseoccvla_ros.runtime.reasoning import ReasoningEngine, SceneResult
+from sparseoccvla_ros.runtime.scene import OccupancyPoints, SceneQueries
+
+THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
+
+
+@dataclass
+class Counts:
+    """Of one threshold: refused of the driven paths and of the free candidates; passed of the other candidates."""
+
+    driven_refused: int = 0
+    free_refused: int = 0
+    touching_passed: int = 0
+
+
+def main() -> None:
+    """Look at the scenes, print a table."""
+    arguments = parse()
+    torch.set_num_threads(1)
+    tables = NuScenesTables(arguments.data, arguments.version)
+    scenes = split_scenes(tables, arguments.split)
+    chosen = [
+        scenes[number] for number in np.linspace(0, len(scenes) - 1, min(arguments.scenes, len(scenes))).astype(int)
+    ]
+    found = {threshold: Counts() for threshold in THRESHOLDS}
+    driven = free = touching = 0
+    with Engines(arguments.weights) as engines:
+        for scene in chosen:
+            judged = {sample.number: sample for sample in planning_samples(tables, scene)[0]}
+            engines.perception.memory.clear()
+            for number, keyframe in enumerate(tables.scene(scene).samples):
+                queries = engines.perception.process(keyframe_view(keyframe, CAMERAS, *engines.size_px))
+                if (sample := judged.get(number)) is None:
+                    continue
+                result, paths = engines.candidates(queries, sample)
+                truth = engines.gate.obstacles(labelled(arguments.data / 'gts', scene, keyframe.token))
+                touches = [engines.stopped(truth, path, sample) for path in paths]
+                driven, touching, free = driven + 1, touching + sum(touches), free + touches.count(False)
+                for threshold, counts in found.items():
+                    later = [(time_s, points.at_least(threshold)) for time_s, points in result.forecast]
+                    obstacles = engines.gate.obstacles(queries.occupancy.at_least(threshold), later)
+                    counts.driven_refused += engines.stopped(obstacles, sample.path_ego_m, sample)
+                    for path, touched in zip(paths, touches, strict=True):
+                        refused = engines.stopped(obstacles, path, sample)
+                        counts.free_refused += refused and not touched
+                        counts.touching_passed += touched and not refused
+    show(found, driven, free, touching)
+
+
+class Engines:
+    """Perception, reasoning and planning as on the car, and the gate."""
+
+    def __init__(self, weights: str) -> None:
+        config, folder, cpu = load_model_config('tiny'), checkpoint_folder(weights), torch.device('cpu')
+        limits = load_vehicle_limits('default')
+        self.size_px = config.image.width_px, config.image.height_px
+        self.gate = SafetyGate(limits)
+        self.perception = PerceptionEngine(
+            build_perception(config, weights=folder), config, cpu, CAMERAS, self_filter=DEFAULT_SELF_FILTER
+        )
+        self._reasoning = ReasoningEngine(build_language(config, weights=folder), config, cpu)
+        self._planning = PlanningEngine(build_planner(config, weights=folder), limits, cpu)
+
+    def __enter__(self) -> Engines:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the reasoning thread."""
+        self._reasoning.close()
+
+    def candidates(self, queries: SceneQueries, sample: PlanningSample) -> tuple[SceneResult, list[np.ndarray]]:
+        """What is forecast, and the paths [6, 2] of all candidates, of any command."""
+        results: SimpleQueue[SceneResult] = SimpleQueue()
+        self._reasoning.submit_scene(queries, results.put)
+        result = results.get()
+        if result.reasoning is None:
+            raise SystemExit(f'{sample.token}: {result.failure}')
+        plan = self._planning.plan(
+            PlannerInput(
+                stamp_ns=queries.stamp_ns,
+                features=queries.features,
+                positions_ego=queries.positions_ego,
+                reasoning=result.reasoning.tokens,
+                ego=sample.state,
+                command=sample.command,
+            )
+        )
+        return result, [one.trajectory.positions_m[1:] for one in plan.candidates if one.trajectory is not None]
+
+    def stopped(self, obstacles: Obstacles, path_ego_m: np.ndarray, sample: PlanningSample) -> bool:
+        """Whether the path meets an obstacle, whatever its motion."""
+        checks = self.gate.check_against(obstacles, path_ego_m, sample.state.speed_mps).checks
+        return not all(check.passed for check in checks if check.name.startswith('collision'))
+
+
+def labelled(gts: Path, scene: str, token: str) -> OccupancyPoints:
+    """The occupied voxels' middles."""
+    semantics = load_labels(gts, scene, token).semantics
+    index = np.argwhere(semantics != FREE)
+    points = (VOXEL_M * (index + 0.5) + np.array(RANGE_M[:3])).astype(np.float32)
+    return OccupancyPoints(points, semantics[tuple(index.T)], np.ones(len(index), np.float32))
+
+
+def show(found: dict[float, Counts], driven: int, free: int, touching: int) -> None:
+    """A row a threshold."""
+    table = Table(
+        'score', f'driven refused, % of {driven}', f'free refused, % of {free}', f'others passed, % of {touching}'
+    )
+    for threshold, counts in found.items():
+        shares = (counts.driven_refused / driven, counts.free_refused / free, counts.touching_passed / max(touching, 1))
+        table.add_row(f'{threshold:g}', *(f'{100.0 * share:.1f}' for share in shares))
+    Console().print(table)
+
+
+def parse() -> argparse.Namespace:
+    """The command's options."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--data', type=Path, required=True, help='synthetic data set with labels')
+    parser.add_argument('--version', default='v1.0-world')
+    parser.add_argument('--split', default='val')
+    parser.add_argument('--weights', default='tiny', help='checkpoint folder, or weights that come along')
+    parser.add_argument('--scenes', type=int, default=12, help='so many, evenly spread')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    main()

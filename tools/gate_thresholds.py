@@ -19,22 +19,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from sparseoccvla_ros.cli.eval_planning import planning_model
 from sparseoccvla_ros.data.keyframes import keyframe_view
 from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesTables
 from sparseoccvla_ros.data.occ3d import FREE, RANGE_M, VOXEL_M, load_labels
 from sparseoccvla_ros.data.splits import split_scenes
+from sparseoccvla_ros.evaluation.planning_run import PlanningModel, planner_input
 from sparseoccvla_ros.evaluation.planning_samples import PlanningSample, planning_samples
-from sparseoccvla_ros.model.config import load_model_config
-from sparseoccvla_ros.model.placement import checkpoint_folder
-from sparseoccvla_ros.model.vla import build_language, build_perception, build_planner
 from sparseoccvla_ros.planning.gate import SafetyGate
 from sparseoccvla_ros.planning.obstacles import Obstacles
 from sparseoccvla_ros.planning.vehicle import load_vehicle_limits
-from sparseoccvla_ros.runtime.occupancy import DEFAULT_SELF_FILTER
-from sparseoccvla_ros.runtime.perception import PerceptionEngine
-from sparseoccvla_ros.runtime.planning import PlannerInput, PlanningEngine
-from sparseoccvla_ros.runtime.reasoning import ReasoningEngine, SceneResult
-from sparseoccvla_ros.runtime.scene import OccupancyPoints, SceneQueries
+from sparseoccvla_ros.runtime.reasoning import SceneResult
+from sparseoccvla_ros.runtime.scene import OccupancyPoints, SceneQueries, SceneReasoning
 
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
 
@@ -58,75 +54,48 @@ def main() -> None:
         scenes[number] for number in np.linspace(0, len(scenes) - 1, min(arguments.scenes, len(scenes))).astype(int)
     ]
     found = {threshold: Counts() for threshold in THRESHOLDS}
+    gate = SafetyGate(load_vehicle_limits('default'))
     driven = free = touching = 0
-    with Engines(arguments.weights) as engines:
+    with planning_model('tiny', arguments.weights, list(CAMERAS), 'cpu', 'default', 0) as model:
+        image = model.config.image
         for scene in chosen:
             judged = {sample.number: sample for sample in planning_samples(tables, scene)[0]}
-            engines.perception.memory.clear()
+            model.perception.memory.clear()
             for number, keyframe in enumerate(tables.scene(scene).samples):
-                queries = engines.perception.process(keyframe_view(keyframe, CAMERAS, *engines.size_px))
+                queries = model.perception.process(keyframe_view(keyframe, CAMERAS, image.width_px, image.height_px))
                 if (sample := judged.get(number)) is None:
                     continue
-                result, paths = engines.candidates(queries, sample)
-                truth = engines.gate.obstacles(labelled(arguments.data / 'gts', scene, keyframe.token))
-                touches = [engines.stopped(truth, path, sample) for path in paths]
+                reasoning = reasoned(model, queries)
+                candidates = model.planning.plan(planner_input(sample, queries, reasoning)).candidates
+                paths = [one.trajectory.positions_m[1:] for one in candidates if one.trajectory is not None]
+                truth = gate.obstacles(labelled(arguments.data / 'gts', scene, keyframe.token))
+                touches = [stopped(gate, truth, path, sample) for path in paths]
                 driven, touching, free = driven + 1, touching + sum(touches), free + touches.count(False)
                 for threshold, counts in found.items():
-                    later = [(time_s, points.at_least(threshold)) for time_s, points in result.forecast]
-                    obstacles = engines.gate.obstacles(queries.occupancy.at_least(threshold), later)
-                    counts.driven_refused += engines.stopped(obstacles, sample.path_ego_m, sample)
+                    later = [(time_s, points.at_least(threshold)) for time_s, points in reasoning.forecast]
+                    obstacles = gate.obstacles(queries.occupancy.at_least(threshold), later)
+                    counts.driven_refused += stopped(gate, obstacles, sample.path_ego_m, sample)
                     for path, touched in zip(paths, touches, strict=True):
-                        refused = engines.stopped(obstacles, path, sample)
+                        refused = stopped(gate, obstacles, path, sample)
                         counts.free_refused += refused and not touched
                         counts.touching_passed += touched and not refused
     show(found, driven, free, touching)
 
 
-class Engines:
-    """Perception, reasoning and planning as on the car, and the gate."""
+def reasoned(model: PlanningModel, queries: SceneQueries) -> SceneReasoning:
+    """The language model's reading of a scene, its forecast with it."""
+    results: SimpleQueue[SceneResult] = SimpleQueue()
+    model.reasoning.submit_scene(queries, results.put)
+    result = results.get()
+    if result.reasoning is None:
+        raise SystemExit(f'{queries.stamp_ns}: {result.failure}')
+    return result.reasoning
 
-    def __init__(self, weights: str) -> None:
-        config, folder, cpu = load_model_config('tiny'), checkpoint_folder(weights), torch.device('cpu')
-        limits = load_vehicle_limits('default')
-        self.size_px = config.image.width_px, config.image.height_px
-        self.gate = SafetyGate(limits)
-        self.perception = PerceptionEngine(
-            build_perception(config, weights=folder), config, cpu, CAMERAS, self_filter=DEFAULT_SELF_FILTER
-        )
-        self._reasoning = ReasoningEngine(build_language(config, weights=folder), config, cpu)
-        self._planning = PlanningEngine(build_planner(config, weights=folder), limits, cpu)
 
-    def __enter__(self) -> Engines:
-        """Itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End the reasoning thread."""
-        self._reasoning.close()
-
-    def candidates(self, queries: SceneQueries, sample: PlanningSample) -> tuple[SceneResult, list[np.ndarray]]:
-        """What is forecast, and the paths [6, 2] of all candidates, of any command."""
-        results: SimpleQueue[SceneResult] = SimpleQueue()
-        self._reasoning.submit_scene(queries, results.put)
-        result = results.get()
-        if result.reasoning is None:
-            raise SystemExit(f'{sample.token}: {result.failure}')
-        plan = self._planning.plan(
-            PlannerInput(
-                stamp_ns=queries.stamp_ns,
-                features=queries.features,
-                positions_ego=queries.positions_ego,
-                reasoning=result.reasoning.tokens,
-                ego=sample.state,
-                command=sample.command,
-            )
-        )
-        return result, [one.trajectory.positions_m[1:] for one in plan.candidates if one.trajectory is not None]
-
-    def stopped(self, obstacles: Obstacles, path_ego_m: np.ndarray, sample: PlanningSample) -> bool:
-        """Whether the path meets an obstacle, whatever its motion."""
-        checks = self.gate.check_against(obstacles, path_ego_m, sample.state.speed_mps).checks
-        return not all(check.passed for check in checks if check.name.startswith('collision'))
+def stopped(gate: SafetyGate, obstacles: Obstacles, path_ego_m: np.ndarray, sample: PlanningSample) -> bool:
+    """Whether the path meets an obstacle, whatever its motion."""
+    checks = gate.check_against(obstacles, path_ego_m, sample.state.speed_mps).checks
+    return not all(check.passed for check in checks if check.name.startswith('collision'))
 
 
 def labelled(gts: Path, scene: str, token: str) -> OccupancyPoints:

@@ -113,7 +113,7 @@ def planning(
         rig = rig_cameras(cameras, known) if model else []
         columns = (TextColumn('keyframes'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with (
-            _built(model, weights, rig, device, vehicle, seed) as evaluated,
+            planning_model(model, weights, rig, device, vehicle, seed) as evaluated,
             Progress(*columns, console=console) as progress,
         ):
             task = progress.add_task('keyframes', total=keyframes)
@@ -153,7 +153,7 @@ def planning(
 
 
 @contextmanager
-def _built(
+def planning_model(
     model: str, weights: str, rig: list[str], device: str, vehicle: str, seed: int
 ) -> Iterator[PlanningModel | None]:
     """The model's engines while they are used; None without a model.

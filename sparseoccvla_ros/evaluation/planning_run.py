@@ -33,7 +33,7 @@ from sparseoccvla_ros.runtime.finite import NonFiniteOutput
 from sparseoccvla_ros.runtime.perception import PerceptionEngine
 from sparseoccvla_ros.runtime.planning import Plan, PlannerInput, PlanningEngine
 from sparseoccvla_ros.runtime.reasoning import ReasoningEngine, SceneResult
-from sparseoccvla_ros.runtime.scene import Command, EgoState, SceneQueries
+from sparseoccvla_ros.runtime.scene import Command, EgoState, SceneQueries, SceneReasoning
 
 Array = np.ndarray
 #: Path [6, 2] in the ego frame, metres, from motion and command.
@@ -219,17 +219,21 @@ def _plan(sample: PlanningSample, model: PlanningModel, queries: SceneQueries) -
     result = results.get()
     if result.reasoning is None:
         return None, result.failure
-    planner_input = PlannerInput(
+    return model.planning.plan(planner_input(sample, queries, result.reasoning)), ''
+
+
+def planner_input(sample: PlanningSample, queries: SceneQueries, reasoning: SceneReasoning) -> PlannerInput:
+    """What the planner of the car gets: nothing recorded later is in it."""
+    return PlannerInput(
         stamp_ns=queries.stamp_ns,
         features=queries.features,
         positions_ego=queries.positions_ego,
-        reasoning=result.reasoning.tokens,
+        reasoning=reasoning.tokens,
         ego=sample.state,
         command=sample.command,
         occupancy=queries.occupancy,
-        forecast=result.forecast,
+        forecast=reasoning.forecast,
     )
-    return model.planning.plan(planner_input), ''
 
 
 def best_path(plan: Plan, command: Command) -> Array | None:

@@ -171,6 +171,17 @@ def test_an_untrained_model_gives_an_anchor_of_the_command(written, model):
     assert np.abs(sums - mean).min() < 1e-4
 
 
+def test_the_gate_has_what_the_cars_has(written, model, monkeypatch):
+    given = []
+    plan = model.planning.plan
+    monkeypatch.setattr(model.planning, 'plan', lambda one: given.append(one) or plan(one))
+    evaluate(written, model)
+    assert len(given) == 2
+    for one in given:
+        assert one.occupancy is not None
+        assert [time_s for time_s, _ in one.forecast] == [1.0, 2.0, 3.0]
+
+
 def test_the_recorded_future_changes_no_plan(root, model):
     """Scores aside, plans come from the past: later images and later boxes are not even needed."""
     before = evaluate(root, model).summary()['scores']

@@ -19,8 +19,6 @@ BEGIN, END = '<!-- results: begin -->', '<!-- results: end -->'
 PAGE = Path(__file__).resolve().parents[1] / 'docs' / 'results.md'
 #: Of a class, in the occupancy table.
 CLASS = 'camera_mask/iou/'
-NUMERIC = ('numeric/count/exact', 'numeric/distance/within_1_m', 'numeric/distance/within_10_percent',
-           'numeric/position/within_2_m')  # fmt: skip
 
 
 def main() -> None:
@@ -104,19 +102,22 @@ def language(document: dict[str, Any]) -> str:
         for name in ('CIDEr', 'Bleu_4', 'ROUGE_L', 'METEOR')
         if scores[name] is not None
     )
-    names = ['exact_match', *NUMERIC, *(f'by_kind/{kind}/exact_match' for kind in document['by_kind'])]
-    rows = []
-    for name in names:
-        one = against.get(name)
-        if one is None:
-            continue
-        counts = {'exact_match': document['questions']}
-        counts |= {f'by_kind/{kind}/exact_match': row['questions'] for kind, row in document['by_kind'].items()}
-        count = counts.get(name) or document['numeric'][name.split('/')[1]]['questions']
-        rows.append(
-            [name.replace('by_kind/', '').replace('/exact_match', ', exact'), str(count),
-             figure(one['own'], ends.get(name)), figure(one['other'], None), times_of(one)]
-        )  # fmt: skip
+    shares = [('exact_match', 'all, exact', document['questions'])]
+    for kind, row in document['numeric'].items():
+        shares += [(f'numeric/{kind}/{name}', f'{kind}, {name}', row['questions']) for name in row['shares']]
+    for kind, row in document['by_kind'].items():
+        shares.append((f'by_kind/{kind}/exact_match', f'{kind}, exact', row['questions']))
+    rows = [
+        [
+            shown.replace('_', ' '),
+            str(count),
+            figure(one['own'], ends.get(name)),
+            figure(one['other'], None),
+            times_of(one),
+        ]
+        for name, shown, count in shares
+        if (one := against.get(name)) is not None
+    ]
     return (
         f'### Answers\n\n{document["questions"]} questions, {document["missing"]} without an answer; {corpus} '
         f'(tokenizer `{document["tokenizer"]}`). Shares in %:\n\n'

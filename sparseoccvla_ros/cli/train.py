@@ -29,7 +29,7 @@ def train(
 
     Runs alone or under `torchrun` and `accelerate launch`. Exit code 0: the checkpoint is written. 1: the training had
     to stop (a loss that is not finite, memory, disk). 2: the recipe, the data or the saved state does not fit. 3: the
-    time was up; run it again.
+    time was up; run it again (torchrun ends with 1 then, and lists 3 as its processes' exit code).
     """
     # imported here: the other commands need not wait seconds for torch
     import torch

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -350,7 +351,8 @@ class KeyframeDataset:
     def _find_labels(self) -> list[bool]:
         if self._gts_root is None:
             return [False] * len(self)
-        found = [(self._gts_root / m.scene / m.token / 'labels.npz').is_file() for m in self._moments]
+        # a copy that was cut short has no zip directory at its end: better found now than hours into a training
+        found = [is_zipfile(self._gts_root / m.scene / m.token / 'labels.npz') for m in self._moments]
         if not any(found):
             first = self._moments[0]
             raise ValueError(
@@ -358,7 +360,10 @@ class KeyframeDataset:
                 f'{self._gts_root / first.scene / first.token / "labels.npz"}'
             )
         if not all(found):
-            logger.warning('%d of %d keyframes have no labels in %s', found.count(False), len(self), self._gts_root)
+            lacking = found.count(False)
+            logger.warning(
+                '%d of %d keyframes have no labels, or broken ones, in %s', lacking, len(self), self._gts_root
+            )
         return found
 
 

@@ -339,7 +339,8 @@ def load_model_config(name_or_path: str | Path, overrides: Mapping[str, Any] | N
 
     Args:
         name_or_path: ``tiny``, ``full`` (any YAML in ``config/model/``), or the path of a YAML file.
-        overrides: dotted keys to values, for example ``{'encoder.queries': 450}``.
+        overrides: dotted keys to values, for example ``{'encoder.queries': 450}``; a section's mapping of some of its
+            keys leaves the others as they are.
 
     Raises:
         FileNotFoundError: no such file or name; the known names are listed.
@@ -364,8 +365,17 @@ def load_model_config(name_or_path: str | Path, overrides: Mapping[str, Any] | N
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
                 raise ValueError(f'{dotted}: {parent} is not a section')
-        section[leaf] = value
+        _override(section, leaf, value)
     return config_from_dict(values)
+
+
+def _override(section: dict[str, Any], key: str, value: Any) -> None:
+    """A section keeps what a mapping does not name: its other keys would fall back to defaults, which are tiny's."""
+    if isinstance(value, Mapping) and isinstance(section.get(key), dict):
+        for name, own in value.items():
+            _override(section[key], name, own)
+    else:
+        section[key] = value
 
 
 def config_from_dict(values: Mapping[str, Any]) -> VLAConfig:

@@ -104,7 +104,7 @@ def image_stream(recipe: Recipe, config: VLAConfig) -> ImageStream:
     """The row of samples that a recipe asks for.
 
     Raises:
-        FileNotFoundError: there are no label images, or some are missing; they are counted and listed.
+        FileNotFoundError: there are no label images, or some images are missing; they are counted and listed.
         NuScenesError: the tables are broken, or do not know the scenes.
         ValueError: no image is left, or the recipe wants the scene augmented, which single images do not show.
     """
@@ -131,7 +131,14 @@ def image_stream(recipe: Recipe, config: VLAConfig) -> ImageStream:
             f'{len(missing)} label images of {len(images)} photographs are missing in {root}:\n  {listed}'
             f'\n{"  ..." if len(missing) > SHOWN else ""}data.missing_labels=skip leaves their photographs out'
         )
-    usable = [image for image in images if present.issuperset(image.labels.values())]
+    lost = {image.frame.path for image in images if not image.frame.path.is_file()}
+    if lost and settings.missing_images == 'fail':
+        listed = '\n  '.join(map(str, sorted(lost)[:SHOWN]))
+        raise FileNotFoundError(
+            f'{len(lost)} of {len(images)} photographs are not there:\n  {listed}'
+            f'\n{"  ..." if len(lost) > SHOWN else ""}data.missing_images=mask learns without them'
+        )
+    usable = [i for i in images if present.issuperset(i.labels.values()) and i.frame.path not in lost]
     if not usable:
         raise ValueError(f'{root}: no image is left to learn from')
     logger.info('%d images, %d left out', len(usable), len(images) - len(usable))

@@ -119,7 +119,8 @@ def keyframe_data(recipe: Recipe, config: VLAConfig, augmentation: Augmentation,
     if labelled and data.unlabelled and settings.missing_labels == 'fail':
         listed = '\n  '.join(data.unlabelled[:SHOWN])
         raise FileNotFoundError(
-            f'{len(data.unlabelled)} of {len(data)} keyframes have no labels.npz in {root / settings.gts}:\n  {listed}'
+            f'{len(data.unlabelled)} of {len(data)} keyframes have no labels.npz, or a broken one, in '
+            f'{root / settings.gts}:\n  {listed}'
             f'\n{"  ..." if len(data.unlabelled) > SHOWN else ""}data.missing_labels=skip leaves them out'
         )
     if images:

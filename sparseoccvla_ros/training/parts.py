@@ -98,6 +98,19 @@ def freeze_batch_norm(module: nn.Module) -> None:
             child.eval()
 
 
+def synchronize_batch_norms(objective: nn.Module, device: torch.device) -> list[str]:
+    """Let batch norms that learn see the batches of all processes; a warning where torch cannot: on CPUs."""
+    if not any(isinstance(child, nn.modules.batchnorm._BatchNorm) for child in objective.modules()):
+        return []
+    if device.type != 'cuda':
+        return [
+            'batch norms learn from the images of each process alone, as torch synchronizes them on GPUs only: not the '
+            'same as one process with all images. optimization.freeze_batch_norm keeps them as they are'
+        ]
+    nn.SyncBatchNorm.convert_sync_batchnorm(objective)
+    return []
+
+
 def parameter_groups(objective: nn.Module, recipe: Recipe) -> list[dict]:
     """AdamW's groups: by learning rate factor; only the matrices of linear and convolutional layers decay (not norms,
     biases, embeddings and the queries' places, which decay would pull into a corner of the range).

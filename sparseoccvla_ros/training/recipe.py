@@ -27,6 +27,8 @@ IMAGE_TERMS = ('classes_in_image', 'depth_in_image')
 #: What a term needs beside the encoder.
 LANGUAGE_TERMS = ('forecast', 'planner', 'answers', 'reading')
 PARTS = ('perception', 'language', 'planner')
+#: Keys of a recipe whose values are mappings of dotted keys: of the model's configuration, of parameters' names.
+DOTTED = ('overrides', 'optimization.lr_factors')
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,8 @@ def load_recipe(path: str, changes: Sequence[str] = ()) -> Recipe:
 
     Args:
         path: a file, or one that comes with the package: ``tiny/stage1`` for ``config/train/tiny/stage1.yaml``.
-        changes: ``key=value``; dotted keys, values as in YAML.
+        changes: ``key=value``; dotted keys, values as in YAML. What follows ``overrides.`` is one key of the model's
+            configuration: ``overrides.image.frames=4``.
 
     Raises:
         FileNotFoundError: no such file.
@@ -220,7 +223,7 @@ def load_recipe(path: str, changes: Sequence[str] = ()) -> Recipe:
         dotted, equals, text = change.partition('=')
         if not equals:
             raise ValueError(f'expected key=value, got {change!r}')
-        *sections, leaf = dotted.split('.')
+        *sections, leaf = _path_of(dotted)
         section = values
         for name in sections:
             section = section.setdefault(name, {})
@@ -228,6 +231,14 @@ def load_recipe(path: str, changes: Sequence[str] = ()) -> Recipe:
                 raise ValueError(f'{dotted}: {name} is not a section')
         section[leaf] = _value(text, dotted)
     return dataclass_from(Recipe, values)
+
+
+def _path_of(dotted: str) -> list[str]:
+    """The keys of a change, from the outermost: those of :data:`DOTTED` hold dotted keys of their own."""
+    for outer in DOTTED:
+        if dotted.startswith(f'{outer}.'):
+            return [*outer.split('.'), dotted.removeprefix(f'{outer}.')]
+    return dotted.split('.')
 
 
 def _yaml(text: str, where: str) -> Any:

@@ -83,14 +83,17 @@ def resume_run(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
     averages: Mapping[str, Tensor] | None = None,
-) -> int:
-    """Load what :func:`save_run` wrote, if it is there; the step to go on with.
+) -> tuple[int, str]:
+    """Load what :func:`save_run` wrote, if it is there.
+
+    Returns:
+        the step to go on with, and the revision of the sources that wrote it; 0 and '' without a state.
 
     Raises:
         RunStateError: it is damaged, of another run, or of another model.
     """
     if not path.is_file():
-        return 0
+        return 0, ''
     try:
         state = torch.load(path, weights_only=True, map_location='cpu')
     except (RuntimeError, UnpicklingError, EOFError) as error:
@@ -113,7 +116,7 @@ def resume_run(
         optim_state_dict=state['optimizer'],
         options=options,
     )
-    return state['step']
+    return state['step'], state['revision']
 
 
 def _kept(module: nn.Module, *, buffers: bool = True) -> set[str]:

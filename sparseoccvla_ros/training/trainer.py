@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import Any
 import cv2
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import GradientAccumulationPlugin, gather_object
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -23,23 +22,26 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
 from sparseoccvla_ros.data.dataset import collate
+from sparseoccvla_ros.evaluation.replay_summary import revision
 from sparseoccvla_ros.model.checkpoint import save_checkpoint
 from sparseoccvla_ros.model.nearest import NotFiniteError
 from sparseoccvla_ros.model.placement import torch_device
 from sparseoccvla_ros.training.averaging import WeightAverage
 from sparseoccvla_ros.training.log import TrainingLog
 from sparseoccvla_ros.training.order import StepBatches
+from sparseoccvla_ros.training.out_of_memory import first_line, is_out_of_memory, what_to_try
 from sparseoccvla_ros.training.parts import (
     build_parts,
     cast_like_deployed,
     freeze_batch_norm,
     merge_lora,
     parameter_groups,
+    synchronize_batch_norms,
 )
 from sparseoccvla_ros.training.recipe import Recipe
 from sparseoccvla_ros.training.run_state import RunWriteError, resume_run, save_run
 from sparseoccvla_ros.training.schedule import warmed_cosine
-from sparseoccvla_ros.training.signatures import StepWatch, static_warnings
+from sparseoccvla_ros.training.signatures import StepWatch, position_warnings, static_warnings
 from sparseoccvla_ros.training.stage import ENCODED_AT_ONCE, Stage, build_stage
 from sparseoccvla_ros.training.term import Term
 
@@ -47,13 +49,6 @@ STATE_FILE, CHECKPOINT_FOLDER = 'state.pt', 'checkpoint'
 #: What may differ when a run goes on.
 MAY_CHANGE = ('out', 'device', 'save_every', 'data.workers', 'data.root', 'data.questions_path', 'data.query_cache')
 BETAS = (0.9, 0.99)
-_OUT_OF_MEMORY = (
-    'DefaultCPUAllocator',
-    'not enough memory',
-    'out of memory',
-    'CUBLAS_STATUS_ALLOC_FAILED',
-    'killed by signal: Killed',  # a worker that reads samples
-)
 _KEPT = 'The last state saved is kept; a lower optimization.peak_lr may help'
 
 
@@ -94,27 +89,20 @@ def train(recipe: Recipe, *, stop_after_s: float = math.inf) -> Path | None:
     try:
         training = _Training(recipe, accelerator)
     except (MemoryError, RuntimeError, OSError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise TrainingError(
-            f'out of memory before the first step: {_first_line(error)}. The model itself, or the fixed encoder with '
+            f'out of memory before the first step: {first_line(error)}. The model itself, or the fixed encoder with '
             f'{ENCODED_AT_ONCE} keyframes (data.query_cache), does not fit, whatever the batch size'
         ) from error
     try:
         return training.run(begin_s + stop_after_s)
     except (MemoryError, RuntimeError, OSError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         size = recipe.optimization.batch_size
-        smaller = next((d for d in range(size - 1, 0, -1) if size % d == 0), 1)
         raise TrainingError(
-            f'out of memory with batches of {size}: {_first_line(error)}. '
-            + (
-                f'Try optimization.batch_size={smaller} optimization.accumulate='
-                f'{size // smaller * recipe.optimization.accumulate}: the same samples a step; a saved state goes on'
-                if size > 1
-                else 'One sample does not fit: smaller images, fewer frames or fewer queries are needed'
-            )
+            f'out of memory with batches of {size}: {first_line(error)}. {what_to_try(recipe)}'
         ) from error
 
 
@@ -124,6 +112,11 @@ class _Training:
         self._out = Path(recipe.out)
         self._out.mkdir(parents=True, exist_ok=True)
         self._stage: Stage = build_stage(recipe, accelerator)
+        language = self._stage.parts.get('language')
+        # before the weights are shared among processes
+        self._warnings = static_warnings(recipe, self._stage.config, language and language.connector)
+        if accelerator.num_processes > 1 and not recipe.optimization.freeze_batch_norm:
+            self._warnings += synchronize_batch_norms(self._stage.objective, accelerator.device)
         optimizer = torch.optim.AdamW(parameter_groups(self._stage.objective, recipe), lr=0.0, betas=BETAS)
         self._model, self._optimizer = accelerator.prepare(self._stage.objective, optimizer)
         self._module = accelerator.unwrap_model(self._model)
@@ -135,15 +128,19 @@ class _Training:
     def run(self, leave_s: float) -> Path | None:
         """``leave_s``: on the monotonic clock."""
         recipe, main = self._recipe, self._accelerator.is_main_process
-        step = resume_run(
+        step, written_by = resume_run(
             self._out / STATE_FILE, self._identity(), self._module, self._optimizer.optimizer,
             self._average and self._average.state(),
         )  # fmt: skip
+        if written_by not in ('', revision()):
+            self._warnings.append(
+                f'the saved state is of revision {written_by}, this is {revision()}: the run may go on otherwise than '
+                'it began'
+            )
         with TrainingLog(self._out, step, recipe.optimization.steps, enabled=main) as log:
             weights, samples = sum(p.numel() for p in self._parameters), len(self._stage.samples)
             log.note(f'{weights:,} weights learn from {samples} samples, steps {step} to {recipe.optimization.steps}')
-            language = self._stage.parts.get('language')
-            for warning in static_warnings(recipe, self._stage.config, language and language.connector):
+            for warning in self._warnings:
                 log.warn(warning)
             batches = self._batches(step)
             while step < recipe.optimization.steps:
@@ -154,7 +151,7 @@ class _Training:
                 if leaves and step < recipe.optimization.steps:
                     return None
             self._save(step)
-        return self._finish()
+            return self._finish(log)
 
     def _step(self, step: int, batches: Iterator[Mapping[str, Any]], log: TrainingLog) -> int:
         """One step of the optimizer; the number of steps done."""
@@ -195,7 +192,7 @@ class _Training:
         totals, counts = torch.stack(sums).sum(dim=0).cpu()
         values = {name: float(totals[i] / counts[i].clamp(min=1e-9)) for i, name in enumerate(terms)}
         seconds = time.perf_counter() - begin_s
-        log.step(step, values, lr, float(norm), seconds, waited_s)
+        log.step(step, values, lr, float(norm), seconds, self._longest(waited_s))
         samples = optimization.batch_size * optimization.accumulate * accelerator.num_processes
         for warning in self._watch.observe(
             step, values, {name: float(counts[i]) for i, name in enumerate(terms)}, samples
@@ -211,6 +208,10 @@ class _Training:
                 return self._model(batch)
         except NotFiniteError as error:
             raise TrainingError(f'step {step + 1}: {error}\n{_samples_of(batch)}\n{_KEPT}') from error
+
+    def _longest(self, here_s: float) -> float:
+        """Of all processes: the others spend that time waiting for this one's gradients."""
+        return float(self._accelerator.gather(torch.tensor([here_s], device=self._accelerator.device)).max())
 
     def _any(self, here: bool) -> bool:
         """Whether it is so in any process; each process is told the same."""
@@ -246,14 +247,16 @@ class _Training:
         return iter(loader)
 
     def _require_finite(self, step: int, terms: Mapping[str, Term], summed: Tensor, batch: Mapping[str, Any]) -> None:
-        """All processes stop together, as the sums are those of all."""
+        """All processes stop together, as the sums are those of all, and say the same: whose loss it is."""
         if summed.isfinite().all():
             return
         listed = '\n'.join(f'  {name}: {t.value.item():.6g} (of {t.count.item():.0f})' for name, t in terms.items())
-        raise TrainingError(
-            f'step {step + 1}: the loss is not finite. Terms of process {self._accelerator.process_index}:\n{listed}\n'
-            f'{_samples_of(batch)}\n{_KEPT}'
-        )
+        finite = all(math.isfinite(t.value.item()) for t in terms.values())
+        here = f'Terms of process {self._accelerator.process_index}:\n{listed}\n{_samples_of(batch)}\n'
+        everywhere = gather_object([(finite, here)])
+        # the products with the numbers of tokens or points may overflow where no term does
+        told = ''.join(text for fine, text in everywhere if not fine) or ''.join(text for _, text in everywhere)
+        raise TrainingError(f'step {step + 1}: the loss is not finite. {told}{_KEPT}')
 
     def _identity(self) -> dict[str, Any]:
         """What makes a run this run."""
@@ -281,8 +284,10 @@ class _Training:
             self._optimizer.optimizer, step, self._average and self._average.state(),
             writes=self._accelerator.is_main_process,
         )  # fmt: skip
+        # whoever left earlier would have torchrun end the one that writes
+        self._accelerator.wait_for_everyone()
 
-    def _finish(self) -> Path:
+    def _finish(self, log: TrainingLog) -> Path:
         """Write the checkpoint, of the averaged weights."""
         folder = self._out / CHECKPOINT_FOLDER
         self._accelerator.wait_for_everyone()
@@ -291,6 +296,9 @@ class _Training:
         parts = self._stage.parts
         if self._accelerator.distributed_type == DistributedType.FSDP:
             parts = self._gathered()
+        if 'language' in parts:
+            for warning in position_warnings(parts['language'].connector, self._stage.config):
+                log.warn(f'the trained {warning}')
         if self._recipe.lora is not None:
             merge_lora(parts['language'])
         cast_like_deployed(parts, self._stage.config)
@@ -327,19 +335,6 @@ def combine(terms: Mapping[str, Term], accelerator: Accelerator) -> tuple[Tensor
     summed = accelerator.reduce(torch.stack([values.detach() * counts, counts]), 'sum')
     mean_counts = summed[1] / accelerator.num_processes
     return (values * counts / mean_counts.clamp(min=1e-9)).sum(), summed
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """torch says it with an error of its own on a GPU, and with RuntimeError on a CPU; the system with an OSError."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    return any(words in str(error) for words in _OUT_OF_MEMORY)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition('\n')[0] or type(error).__name__
 
 
 def _samples_of(batch: Mapping[str, Any]) -> str:

@@ -46,9 +46,9 @@ def one_thread():
 
 @pytest.fixture(scope='session')
 def street(tmp_path_factory) -> Path:
-    """A scene of eight keyframes with labels and questions."""
+    """A scene of twelve keyframes with labels and questions; four have a past and 3 s ahead, for the planner."""
     out = tmp_path_factory.mktemp('street') / 'data'
-    write_world(out, WorldRequest(1, 7, 96, 32, 2, 4.0, None), workers=1, on_keyframes=lambda _: None)
+    write_world(out, WorldRequest(1, 7, 96, 32, 2, 6.0, None), workers=1, on_keyframes=lambda _: None)
     return out
 
 

@@ -50,7 +50,7 @@ def main(path: Path) -> None:
     save_run(path, {'run': 1}, first, optimizers[0], 2, averages[0].state(), writes=get_rank() == 0)
     barrier()
     steps(first, optimizers[0], averages[0], range(3, 4))
-    assert resume_run(path, {'run': 1}, again, optimizers[1], averages[1].state()) == 2
+    assert resume_run(path, {'run': 1}, again, optimizers[1], averages[1].state())[0] == 2
     steps(again, optimizers[1], averages[1], range(3, 4))
     expected, found = whole(averages[0].state()), whole(averages[1].state())
     for name, tensor in expected.items():

@@ -204,6 +204,15 @@ def test_missing_labels_are_listed_or_left_out(few):
         image_stream(recipe(few, cameras=('CAM_BACK',)), CONFIG)
 
 
+def test_missing_photographs_are_listed_before_the_first_step_or_left_out(few):
+    (few / 'samples/CAM_FRONT/2.jpg').unlink()
+    with pytest.raises(FileNotFoundError, match=r'1 of 5 photographs are not there(.|\n)*CAM_FRONT/2\.jpg'):
+        image_stream(recipe(few), CONFIG)
+    left = image_stream(recipe(few, missing_images='mask'), CONFIG)
+    assert len(left) == 4
+    assert all('2.jpg' not in left[position]['photograph'] for position in range(4))
+
+
 @pytest.mark.parametrize(
     ('name', 'content', 'message'),
     [

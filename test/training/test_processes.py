@@ -12,14 +12,14 @@ from sparseoccvla_ros.training.recipe import load_recipe
 from sparseoccvla_ros.training.trainer import train
 
 
-def run_two(script: str, *arguments: object) -> None:
+def run_two(script: str, *arguments: object, expected: int = 0) -> None:
     """A script of this folder in two processes."""
     command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
     done = subprocess.run(
         [*command, str(Path(__file__).parent / script), *map(str, arguments)],
         capture_output=True, text=True, timeout=240, check=False, env={**os.environ, 'OMP_NUM_THREADS': '1'},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == expected, done.stderr[-3000:]
 
 
 def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(recipe_of, write_recipe, tmp_path):
@@ -45,6 +45,14 @@ def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(recipe_of,
     size = torch.stack([gradient.norm() for gradient in one]).norm()
     for expected, found in zip(one, two, strict=True):
         assert (expected - found).norm() <= 1e-3 * expected.norm() + 1e-5 * size
+
+
+def test_nobody_leaves_before_the_state_is_written(write_recipe, tmp_path):
+    """torchrun ends all processes as soon as one has left with another code than 0."""
+    recipe = write_recipe(terms=['occupancy'], train=['perception'])
+    run_two('stopped_run.py', recipe, f'out={tmp_path / "run"}', expected=1)
+    assert torch.load(tmp_path / 'run/state.pt', weights_only=True)['step'] == 1
+    assert not list(tmp_path.glob('run/*.partial'))
 
 
 def test_weights_in_shares_are_averaged_saved_and_resumed(tmp_path):

@@ -27,6 +27,17 @@ def test_changes_on_the_command_line_are_typed_as_yaml(recipe_of):
     assert recipe_of('data.split=').data.split == ''
 
 
+def test_what_follows_overrides_is_one_key_of_the_model_and_its_neighbours_stay():
+    frames = load_recipe('full/stage1', ['overrides.image.frames=4']).model_config().image
+    assert (frames.frames, frames.width_px, frames.height_px) == (4, 704, 256)
+    language = load_recipe('full/stage2', ['overrides.language.lora.rank=32']).model_config().language
+    assert (language.lora.rank, language.lora.alpha, language.pretrained) == (32, 32, 'lmsys/vicuna-7b-v1.5')
+    language = load_recipe('full/stage2', ['overrides={language: {pretrained: here}}']).model_config().language
+    assert (language.pretrained, language.width, language.lora.rank) == ('here', 4096, 16)
+    factors = load_recipe('tiny/stage1', ['optimization.lr_factors.perception.backbone=0.3']).optimization.lr_factors
+    assert factors['perception.backbone'] == 0.3
+
+
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [

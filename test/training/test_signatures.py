@@ -24,9 +24,18 @@ def test_nothing_is_said_of_a_sound_start(recipe_of, connector):
 
 def test_a_missing_position_encoding_is_told(recipe_of, connector):
     recipe = recipe_of()
-    assert position_effect(connector, recipe.model_config()) > 0.1
+    assert position_effect(connector, recipe.model_config()) > 0.6
     with torch.no_grad():
         connector.position_encoding.mlp[-1].weight.zero_()
+    [warning] = static_warnings(recipe, recipe.model_config(), connector)
+    assert 'position encoding' in warning
+
+
+def test_an_encoding_that_the_features_drown_is_told(recipe_of, connector):
+    """At a seventh of the features' size, as of the connector that never learnt to say where things are."""
+    recipe = recipe_of()
+    with torch.no_grad():
+        connector.position_norm.weight.mul_(1 / 7)
     [warning] = static_warnings(recipe, recipe.model_config(), connector)
     assert 'position encoding' in warning
 

@@ -9,7 +9,7 @@ out=out/results/$(basename "$data")
 blind=out/results/without_eyes
 # a keyframe that fails counts as one where nothing was found, and is told in the tables
 common=(--data "$data" --version v1.0-world --model tiny --weights "$weights" --threads 1 --allow-failures)
-language=(--questions world --split all --limit 1500)
+language=(--questions world --split all --limit 3000)
 run=.venv/bin/sparseoccvla
 mkdir -p "$out"
 

@@ -13,6 +13,7 @@ SHIPPED = {
     'weights/stages/tiny/stage0': ('perception',),
     'weights/stages/tiny/stage1': ('perception',),
     'weights/stages/tiny/stage2': ('language',),
+    'weights/stages/tiny/stage2_blind': ('language',),
     'weights/stages/tiny/stage2_planner': ('planner',),
 }
 
@@ -25,7 +26,7 @@ def test_every_folder_is_known(project_root):
 
 @pytest.mark.parametrize('folder', SHIPPED)
 def test_weights_fit_the_model(project_root, folder):
-    config = load_model_config('tiny')
+    config = load_model_config('tiny', {'language.blind': folder.endswith('_blind')})
     parts = {name: BUILDERS[name](config, weights=None) for name in SHIPPED[folder]}
     before = {name: next(module.parameters()).clone() for name, module in parts.items()}
     load_checkpoint(project_root / folder, parts, config)

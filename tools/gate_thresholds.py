@@ -32,7 +32,7 @@ from sparseoccvla_ros.planning.vehicle import load_vehicle_limits
 from sparseoccvla_ros.runtime.reasoning import SceneResult
 from sparseoccvla_ros.runtime.scene import OccupancyPoints, SceneQueries, SceneReasoning
 
-THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
+THRESHOLDS = (0.5, 0.6, 0.65, 0.7, 0.75, 0.8)
 
 
 @dataclass
@@ -49,7 +49,7 @@ def main() -> None:
     arguments = parse()
     torch.set_num_threads(1)
     tables = NuScenesTables(arguments.data, arguments.version)
-    scenes = split_scenes(tables, arguments.split)
+    scenes = split_scenes(tables, arguments.split) if arguments.split else list(tables.scene_names)
     chosen = [
         scenes[number] for number in np.linspace(0, len(scenes) - 1, min(arguments.scenes, len(scenes))).astype(int)
     ]
@@ -122,7 +122,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--data', type=Path, required=True, help='synthetic data set with labels')
     parser.add_argument('--version', default='v1.0-world')
-    parser.add_argument('--split', default='val')
+    parser.add_argument('--split', default='val', help="scenes of the data set's splits.json; '' for all")
     parser.add_argument('--weights', default='tiny', help='checkpoint folder, or weights that come along')
     parser.add_argument('--scenes', type=int, default=12, help='so many, evenly spread')
     return parser.parse_args()

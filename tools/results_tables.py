@@ -4,7 +4,8 @@
     .venv/bin/python tools/results_tables.py out/results/held_out out/results/held_out_town
 
 Each folder holds occupancy.json, forecast.json, language.json and planning.json of one data set. Nothing is computed
-here: figures and 95 % intervals are the files', which must be of the same weights and revision.
+here: figures and 95 % intervals are the files', which must be of the same data and weights; the sources' revisions are
+told, one for all or each part's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ BEGIN, END = '<!-- results: begin -->', '<!-- results: end -->'
 PAGE = Path(__file__).resolve().parents[1] / 'docs' / 'results.md'
 #: Of a class, in the occupancy table.
 CLASS = 'camera_mask/iou/'
+#: Of planning: rows of the table (the others of `vad` and `omnidrive` are those of `stp3`), and what is compared.
+SHOWN = (('stp3', 'l2'), ('uniad', 'l2'), *((name, 'collision') for name in ('stp3', 'uniad', 'vad', 'omnidrive')))
+COMPARED = ('stp3/l2', 'stp3/collision', 'omnidrive/collision')
 
 
 def main() -> None:
@@ -41,14 +45,19 @@ def section(folder: Path) -> str:
     }
     data = read['occupancy']
     for name, document in read.items():
-        for key in ('data', 'weights', 'revision'):
+        for key in ('data', 'weights'):
             if document[key] != data[key]:
                 raise SystemExit(f'{folder}/{name}.json has {key} {document[key]}, occupancy.json {data[key]}')
+    revisions = {name: f'`{document["revision"]}`' for name, document in read.items()}
+    if len(set(revisions.values())) == 1:
+        revision = f'revision {revisions["occupancy"]}'
+    else:
+        revision = f'revisions: {", ".join(f"{name} {own}" for name, own in revisions.items())}'
     failures = ', '.join(f'{name} {len(document["failures"])}' for name, document in read.items())
     parts = [
         f'## {folder.name.replace("_", " ").capitalize()}',
         f'`{data["data"]}`: {len(data["scenes"])} scenes, {data["keyframes"]} keyframes; weights '
-        f'`{data["weights"]}`, revision `{data["revision"]}`. Keyframes that failed: {failures}.',
+        f'`{data["weights"]}`, {revision}. Keyframes that failed: {failures}.',
         occupancy(data),
         forecast(read['forecast']),
         language(read['language']),
@@ -126,23 +135,23 @@ def language(document: dict[str, Any]) -> str:
 
 
 def planning(document: dict[str, Any]) -> str:
-    """Both protocols, baselines beside."""
+    """Distances by both protocols that there are, collisions by all of them, baselines beside."""
     rows = []
-    for protocol in ('stp3', 'uniad'):
-        for measure, factor in (('l2', 1.0), ('collision', 100.0)):
-            for row, scores in document['scores'].items():
-                names = [f'{protocol}/{measure}/{time}' for time in ('1s', '2s', '3s', 'mean_1_2_3s')]
-                ends = document['intervals'].get(row, {})
-                cells = [figure(scores[name], ends.get(name), factor) for name in names]
-                unit = 'm' if measure == 'l2' else '%'
-                rows.append([f'{protocol}, {measure}, {unit}', f'`{row}`', *cells, str(scores['missing'])])
+    for protocol, measure in SHOWN:
+        for row, scores in document['scores'].items():
+            names = [f'{protocol}/{measure}/{time}' for time in ('1s', '2s', '3s', 'mean_1_2_3s')]
+            ends, factor, unit = document['intervals'].get(row, {}), 100.0, '%'
+            if measure == 'l2':
+                factor, unit = 1.0, 'm'
+            cells = [figure(scores[name], ends.get(name), factor) for name in names]
+            rows.append([f'{protocol}, {measure}, {unit}', f'`{row}`', *cells, str(scores['missing'])])
     lines = []
     for row, others in document['against'].items():
         for other, scores in others.items():
-            l2, collision = scores['stp3/l2/mean_1_2_3s'], scores['stp3/collision/mean_1_2_3s']
+            l2, collision, fine = (scores[f'{name}/mean_1_2_3s'] for name in COMPARED)
             lines.append(
-                f'- `{row}` against `{other}`, stp3 mean: L2 {compared(l2, 1.0, 3, " m")}; '
-                f'collision {compared(collision)}'
+                f'- `{row}` against `{other}`, means: L2 (stp3) {compared(l2, 1.0, 3, " m")}; '
+                f'collision (stp3) {compared(collision)}; collision (omnidrive) {compared(fine)}'
             )
     judged = f'{document["judged"]} of {document["keyframes"]} keyframes have 3 s ahead and a known motion.'
     head = ['', '', '1 s', '2 s', '3 s', 'mean', 'no plan']

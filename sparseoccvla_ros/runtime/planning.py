@@ -117,7 +117,7 @@ def due(plan: Plan, age_s: float, rate_hz: float) -> Plan:
     return replace(plan, trajectory=resample(rest, rate_hz) if rate_hz > 0.0 else rest)
 
 
-OBSTACLE_SCORE_THRESHOLD = 0.65
+OBSTACLE_SCORE_THRESHOLD = 0.75
 """What of the occupancy stops a plan. Scores are calibrated so that 0.5 is best for IoU, where a false voxel costs no
 more than a missed one; before the vehicle a single false one costs the whole plan (docs/planning.md)."""
 

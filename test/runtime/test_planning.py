@@ -185,7 +185,7 @@ def test_what_is_hardly_likely_does_not_stop_a_plan(told, cpu):
         engine = PlanningEngine(told, LIMITS, cpu, **settings)
         return engine.plan(planner_input(occupancy=car(now), forecast=forecast)).valid
 
-    assert [valid(0.6, 0.6), valid(0.7, 0.6), valid(0.6, 0.7)] == [True, True, False]  # gone when the vehicle comes
+    assert [valid(0.6, 0.6), valid(0.8, 0.6), valid(0.6, 0.8)] == [True, True, False]  # gone when the vehicle comes
     assert not valid(0.6, 0.6, obstacle_score_threshold=0.55)
     with pytest.raises(ValueError, match=r'obstacle_score_threshold \(1\.5\)'):
         PlanningEngine(told, LIMITS, cpu, obstacle_score_threshold=1.5)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from small_language import SMALL
 
+from sparseoccvla_ros.evaluation.replay_summary import revision
 from sparseoccvla_ros.model.chat import ChatFormat
 from sparseoccvla_ros.model.config import load_model_config
 from sparseoccvla_ros.model.language import SceneLanguage
@@ -170,13 +171,13 @@ def test_resumed_equals_uninterrupted(language, scenes, tmp_path):
 
     path, run = tmp_path / 'state.pt', {'lr': 1e-3}
     optimizer = torch.optim.AdamW(language.parameters(), lr=1e-3)
-    assert resume_run(path, run, language, optimizer) == 0
+    assert resume_run(path, run, language, optimizer) == (0, '')
     steps(language, optimizer, 2)
     save_run(path, run, language, optimizer, 2)
     whole = steps(language, optimizer, 2)
     again = build_language(load_model_config('tiny', SMALL), weights=None, seed=1)
     optimizer = torch.optim.AdamW(again.parameters(), lr=1e-3)
-    assert resume_run(path, run, again, optimizer) == 2
+    assert resume_run(path, run, again, optimizer) == (2, revision())
     assert steps(again, optimizer, 2) == whole
     with pytest.raises(ValueError, match='run with another lr'):
         resume_run(path, {'lr': 2e-3}, again, optimizer)

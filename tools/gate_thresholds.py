@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 
 import numpy as np
 import torch
@@ -24,13 +23,12 @@ from sparseoccvla_ros.data.keyframes import keyframe_view
 from sparseoccvla_ros.data.nuscenes import CAMERAS, NuScenesTables
 from sparseoccvla_ros.data.occ3d import FREE, RANGE_M, VOXEL_M, load_labels
 from sparseoccvla_ros.data.splits import split_scenes
-from sparseoccvla_ros.evaluation.planning_run import PlanningModel, planner_input
+from sparseoccvla_ros.evaluation.planning_run import planner_input, read_scene
 from sparseoccvla_ros.evaluation.planning_samples import PlanningSample, planning_samples
 from sparseoccvla_ros.planning.gate import SafetyGate
 from sparseoccvla_ros.planning.obstacles import Obstacles
 from sparseoccvla_ros.planning.vehicle import load_vehicle_limits
-from sparseoccvla_ros.runtime.reasoning import SceneResult
-from sparseoccvla_ros.runtime.scene import OccupancyPoints, SceneQueries, SceneReasoning
+from sparseoccvla_ros.runtime.scene import OccupancyPoints
 
 THRESHOLDS = (0.5, 0.6, 0.65, 0.7, 0.75, 0.8)
 
@@ -65,7 +63,9 @@ def main() -> None:
                 queries = model.perception.process(keyframe_view(keyframe, CAMERAS, image.width_px, image.height_px))
                 if (sample := judged.get(number)) is None:
                     continue
-                reasoning = reasoned(model, queries)
+                result = read_scene(model, queries)
+                if (reasoning := result.reasoning) is None:
+                    raise SystemExit(f'{scene}, {keyframe.token}: {result.failure}')
                 candidates = model.planning.plan(planner_input(sample, queries, reasoning)).candidates
                 paths = [one.trajectory.positions_m[1:] for one in candidates if one.trajectory is not None]
                 truth = gate.obstacles(labelled(arguments.data / 'gts', scene, keyframe.token))
@@ -80,16 +80,6 @@ def main() -> None:
                         counts.free_refused += refused and not touched
                         counts.touching_passed += touched and not refused
     show(found, driven, free, touching)
-
-
-def reasoned(model: PlanningModel, queries: SceneQueries) -> SceneReasoning:
-    """The language model's reading of a scene, its forecast with it."""
-    results: SimpleQueue[SceneResult] = SimpleQueue()
-    model.reasoning.submit_scene(queries, results.put)
-    result = results.get()
-    if result.reasoning is None:
-        raise SystemExit(f'{queries.stamp_ns}: {result.failure}')
-    return result.reasoning
 
 
 def stopped(gate: SafetyGate, obstacles: Obstacles, path_ego_m: np.ndarray, sample: PlanningSample) -> bool:

@@ -20,7 +20,7 @@ BEGIN, END = '<!-- results: begin -->', '<!-- results: end -->'
 PAGE = Path(__file__).resolve().parents[1] / 'docs' / 'results.md'
 #: Of a class, in the occupancy table.
 CLASS = 'camera_mask/iou/'
-#: Of planning: rows of the table (the others of `vad` and `omnidrive` are those of `stp3`), and what is compared.
+#: Of planning: what the table has (L2 of `vad` and `omnidrive` is that of `stp3`), and what is compared.
 SHOWN = (('stp3', 'l2'), ('uniad', 'l2'), *((name, 'collision') for name in ('stp3', 'uniad', 'vad', 'omnidrive')))
 COMPARED = ('stp3/l2', 'stp3/collision', 'omnidrive/collision')
 

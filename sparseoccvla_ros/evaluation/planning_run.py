@@ -214,12 +214,17 @@ def _judge(
 
 
 def _plan(sample: PlanningSample, model: PlanningModel, queries: SceneQueries) -> tuple[Plan | None, str]:
-    results: SimpleQueue[SceneResult] = SimpleQueue()
-    model.reasoning.submit_scene(queries, results.put)
-    result = results.get()
+    result = read_scene(model, queries)
     if result.reasoning is None:
         return None, result.failure
     return model.planning.plan(planner_input(sample, queries, result.reasoning)), ''
+
+
+def read_scene(model: PlanningModel, queries: SceneQueries) -> SceneResult:
+    """The language model's reading of a scene, its forecast with it, or why there is none."""
+    results: SimpleQueue[SceneResult] = SimpleQueue()
+    model.reasoning.submit_scene(queries, results.put)
+    return results.get()
 
 
 def planner_input(sample: PlanningSample, queries: SceneQueries, reasoning: SceneReasoning) -> PlannerInput:

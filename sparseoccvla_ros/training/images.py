@@ -17,7 +17,7 @@ from sparseoccvla_ros.data.nuscenes import NuScenesError, NuScenesTables, Sensor
 from sparseoccvla_ros.data.occ3d import CLASS_NAMES, UNLABELLED
 from sparseoccvla_ros.model.config import ImageConfig, VLAConfig
 from sparseoccvla_ros.sensors.decode import CameraFault, decode_compressed
-from sparseoccvla_ros.training.keyframes import SHOWN, chosen_scenes
+from sparseoccvla_ros.training.keyframes import chosen_scenes, missing_files
 from sparseoccvla_ros.training.order import sample_at
 from sparseoccvla_ros.training.recipe import Recipe
 
@@ -126,18 +126,15 @@ def image_stream(recipe: Recipe, config: VLAConfig) -> ImageStream:
     present = {path for name in folders for path in (root / name).glob('*/*.png')}
     missing = [path for image in images for path in image.labels.values() if path not in present]
     if missing and settings.missing_labels == 'fail':
-        listed = '\n  '.join(str(path.relative_to(root)) for path in missing[:SHOWN])
-        raise FileNotFoundError(
-            f'{len(missing)} label images of {len(images)} photographs are missing in {root}:\n  {listed}'
-            f'\n{"  ..." if len(missing) > SHOWN else ""}data.missing_labels=skip leaves their photographs out'
+        raise missing_files(
+            f'{len(missing)} label images of {len(images)} photographs are missing in {root}',
+            [path.relative_to(root) for path in missing],
+            'data.missing_labels=skip leaves their photographs out',
         )
     lost = {image.frame.path for image in images if not image.frame.path.is_file()}
     if lost and settings.missing_images == 'fail':
-        listed = '\n  '.join(map(str, sorted(lost)[:SHOWN]))
-        raise FileNotFoundError(
-            f'{len(lost)} of {len(images)} photographs are not there:\n  {listed}'
-            f'\n{"  ..." if len(lost) > SHOWN else ""}data.missing_images=mask learns without them'
-        )
+        counted = f'{len(lost)} of {len(images)} photographs are not there'
+        raise missing_files(counted, sorted(lost), 'data.missing_images=mask learns without them')
     usable = [i for i in images if present.issuperset(i.labels.values()) and i.frame.path not in lost]
     if not usable:
         raise ValueError(f'{root}: no image is left to learn from')

@@ -117,11 +117,11 @@ def keyframe_data(recipe: Recipe, config: VLAConfig, augmentation: Augmentation,
         commands=_commands(tables, scenes, settings) if 'planner' in recipe.terms else None,
     )
     if labelled and data.unlabelled and settings.missing_labels == 'fail':
-        listed = '\n  '.join(data.unlabelled[:SHOWN])
-        raise FileNotFoundError(
+        raise missing_files(
             f'{len(data.unlabelled)} of {len(data)} keyframes have no labels.npz, or a broken one, in '
-            f'{root / settings.gts}:\n  {listed}'
-            f'\n{"  ..." if len(data.unlabelled) > SHOWN else ""}data.missing_labels=skip leaves them out'
+            f'{root / settings.gts}',
+            data.unlabelled,
+            'data.missing_labels=skip leaves them out',
         )
     if images:
         _require_images(data, settings)
@@ -142,11 +142,13 @@ def _require_images(data: KeyframeDataset, settings: DataSettings) -> None:
     if settings.missing_images == 'mask':
         logger.warning('%s, for example %s; learnt without them', counted, missing[0])
         return
-    listed = '\n  '.join(map(str, missing[:SHOWN]))
-    raise FileNotFoundError(
-        f'{counted}:\n  {listed}\n{"  ..." if len(missing) > SHOWN else ""}'
-        'data.missing_images=mask learns without these cameras'
-    )
+    raise missing_files(counted, missing, 'data.missing_images=mask learns without these cameras')
+
+
+def missing_files(counted: str, names: Sequence[str | Path], advice: str) -> FileNotFoundError:
+    """The error that counts and lists them, the first :data:`SHOWN`."""
+    listed = [f'  {name}' for name in names[:SHOWN]] + ['  ...'] * (len(names) > SHOWN)
+    return FileNotFoundError('\n'.join([f'{counted}:', *listed, advice]))
 
 
 def keyframe_stream(recipe: Recipe, data: KeyframeDataset) -> KeyframeStream:

@@ -24,6 +24,7 @@ from rich.table import Table
 from sparseoccvla_ros.data.dataset import KeyframeDataset, SampleRequest, collate
 from sparseoccvla_ros.data.nuscenes import NuScenesTables
 from sparseoccvla_ros.data.occ3d import FREE
+from sparseoccvla_ros.data.splits import split_scenes
 from sparseoccvla_ros.evaluation.occupancy_metrics import OccupancyScore, class_iou
 from sparseoccvla_ros.model.checkpoint import save_checkpoint
 from sparseoccvla_ros.model.config import VLAConfig, load_model_config
@@ -42,7 +43,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     config = load_model_config(arguments.model)
     perception = build_perception(config, weights=checkpoint_folder(arguments.weights))
-    data = labelled_keyframes(arguments.data, arguments.version, arguments.gts, config)
+    data = labelled_keyframes(arguments.data, arguments.version, arguments.split, arguments.gts, config)
     chosen = torch.linspace(0, len(data) - 1, min(arguments.keyframes, len(data))).long().unique().tolist()
     scores = scan(perception, data, chosen, config, sorted({*THRESHOLDS, arguments.threshold}))
     shifts = class_shifts(scores, arguments.threshold)
@@ -52,12 +53,13 @@ def main() -> None:
     save_checkpoint(arguments.out, {'perception': perception}, config)
 
 
-def labelled_keyframes(root: Path, version: str, gts: str, config: VLAConfig) -> KeyframeDataset:
-    """All keyframes of a data set, as the model takes them, with labels."""
+def labelled_keyframes(root: Path, version: str, split: str, gts: str, config: VLAConfig) -> KeyframeDataset:
+    """The keyframes of a list of scenes in ``splits.json``, or of all, as the model takes them, with labels."""
     tables = NuScenesTables(root, version)
     image = config.image
     request = SampleRequest(image.width_px, image.height_px, image.frames, image.frame_interval_s, boxes=False)
-    return KeyframeDataset(tables, list(tables.scene_names), request, gts_root=root / gts)
+    scenes = split_scenes(tables, split) if split else list(tables.scene_names)
+    return KeyframeDataset(tables, scenes, request, gts_root=root / gts)
 
 
 @torch.inference_mode()
@@ -121,6 +123,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
     parser.add_argument('--data', type=Path, required=True, help='folder in the nuScenes layout, with labels')
     parser.add_argument('--version', default='v1.0-world')
+    parser.add_argument('--split', default='', help="list of scenes in splits.json; '': all scenes")
     parser.add_argument('--gts', default='gts', help="labels' folder in it")
     parser.add_argument('--model', default='tiny', help='configuration')
     parser.add_argument('--weights', required=True, help='checkpoint folder, or weights that come along')

@@ -23,8 +23,12 @@ MODEL_FILE = 'model.safetensors'
 CONFIG_FILE = 'config.yaml'
 TOKENIZER_FOLDER = 'tokenizer'
 PARTS = ('perception', 'language', 'planner')
-#: Settings of a configuration that the same weights may be run in: they say how to run, not what was trained.
-RUN_SETTINGS = ('precision', 'planner.steps', 'planner.min_diversity')
+#: Settings that may differ from those a checkpoint was saved with: how it is run, and where weights and tokenizer once
+#: came from, which the checkpoint has itself.
+RUN_SETTINGS = (
+    'precision', 'planner.steps', 'planner.min_diversity', 'backbone.pretrained', 'language.pretrained',
+    'language.tokenizer',
+)  # fmt: skip
 #: Sections of a configuration that say nothing of a part; each part sees what stands before it.
 FOREIGN_SECTIONS = {'perception': ('language', 'forecaster', 'planner'), 'language': ('planner',), 'planner': ()}
 #: Names shown of a long list of names that do not fit.

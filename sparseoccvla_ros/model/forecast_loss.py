@@ -110,9 +110,11 @@ def _in_current_ego(voxels: OccupiedVoxels, current_from_future: Tensor, space: 
     centres_m = voxels.centres_m.double() @ rotation.T + origin_m
     low_m, high_m = _limits(space, centres_m)
     inside = ((centres_m >= low_m) & (centres_m < high_m)).all(dim=-1)
-    moved = OccupiedVoxels(centres_m[inside].float(), voxels.labels[inside], voxels.seen[inside])
     future_from_current = torch.eye(4, dtype=torch.float64, device=rotation.device)
     future_from_current[:3, :3], future_from_current[:3, 3] = rotation.T, -rotation.T @ origin_m
+    moved = OccupiedVoxels(
+        centres_m[inside].float(), voxels.labels[inside], voxels.seen[inside], voxels.free, future_from_current
+    )
     return FutureVoxels(moved, future_from_current)
 
 
@@ -125,13 +127,10 @@ class ForecastLoss:
         horizons_s: of the forecaster, for the names of the terms.
 
     Raises:
-        ValueError: there are not as many weights as horizons or classes, or a point far from all may have no class:
-            a later grid's free voxels are not moved to the current frame.
+        ValueError: there are not as many weights as horizons or classes.
     """
 
     def __init__(self, config: ForecastLossConfig, space: SpaceConfig, horizons_s: Sequence[float]) -> None:
-        if config.occupancy.classless_beyond_m is not None:
-            raise ValueError('forecast.occupancy.classless_beyond_m must be null: what is free later is not known')
         if len(config.horizon_weights) != len(horizons_s):
             raise ValueError(f'{len(config.horizon_weights)} horizon_weights for {len(horizons_s)} horizons')
         self.config = config

@@ -12,7 +12,15 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer, DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 from transformers.cache_utils import DynamicLayer
 
 from sparseoccvla_ros.model.adapters import switch_adapter
@@ -109,6 +117,12 @@ class SceneLanguage(nn.Module):
     def causal_lm(self) -> LlamaForCausalLM:
         """The language model without the adapter wrapper (its layers hold the adapters)."""
         return self.llm.get_base_model() if isinstance(self.llm, PeftModel) else self.llm
+
+    @property
+    def padding_token(self) -> int:
+        """What fills rows behind their ends, where nothing looks: the tokenizer's, or any if it has none."""
+        own = self.tokenizer.pad_token_id
+        return 0 if own is None else own
 
     def switch_adapter(self, name: str, folder: Path | None) -> None:
         """See :func:`sparseoccvla_ros.model.adapters.switch_adapter`. Keys and values made before fit no more."""
@@ -279,9 +293,13 @@ def _rope_parameters(language: LanguageConfig) -> dict[str, float | str]:
     return parameters
 
 
-def new_llm(language: LanguageConfig) -> LlamaForCausalLM | PeftModel:
-    """A language model with random weights, LoRA adapters added where the configuration has them."""
-    return _with_lora(LlamaForCausalLM(llama_config(language)), language)
+def new_llm(language: LanguageConfig, dtype: torch.dtype = torch.float32) -> LlamaForCausalLM | PeftModel:
+    """A language model with random weights, LoRA adapters added where the configuration has them.
+
+    Built in ``dtype`` from the start: 7 billion weights would take 27 GB of the host's memory in float32 on the way.
+    """
+    llm = AutoModelForCausalLM.from_config(llama_config(language), dtype=dtype)
+    return _with_lora(llm, language).to(dtype)
 
 
 def pretrained_llm(language: LanguageConfig, dtype: torch.dtype) -> LlamaForCausalLM | PeftModel:

@@ -133,6 +133,24 @@ class DistanceAttention(nn.Module):
         return query + self.out_proj(attended.transpose(1, 2).reshape(B, Q, C))
 
 
+def class_branch(width: int, classes: int, points: int) -> nn.Sequential:
+    """Features [..., width] to the class logits of their points, [..., points * classes]."""
+    branch = nn.Sequential(
+        nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width), nn.LayerNorm(width),
+        nn.ReLU(), nn.Linear(width, classes * points),
+    )  # fmt: skip
+    # every point has exactly one true class, so an untrained head says 1 in `classes`
+    nn.init.constant_(branch[-1].bias, -math.log(max(classes - 1, 1)))
+    return branch
+
+
+def point_branch(width: int, points: int) -> nn.Sequential:
+    """Features [..., width] to where their points lie, [..., points * 3]."""
+    return nn.Sequential(
+        nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 3 * points)
+    )
+
+
 class EncoderLayer(nn.Module):
     """Position encoding, sampling, mixing, self-attention, feed-forward, class and point heads."""
 
@@ -152,15 +170,8 @@ class EncoderLayer(nn.Module):
         self.self_attn = DistanceAttention(config)
         self.ffn = nn.Sequential(nn.Linear(C, config.ffn_width), nn.ReLU(), nn.Linear(config.ffn_width, C))
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(C), nn.LayerNorm(C), nn.LayerNorm(C)
-        self.cls_branch = nn.Sequential(
-            nn.Linear(C, C), nn.LayerNorm(C), nn.ReLU(), nn.Linear(C, C), nn.LayerNorm(C), nn.ReLU(),
-            nn.Linear(C, classes * self.points_out),
-        )  # fmt: skip
-        self.reg_branch = nn.Sequential(
-            nn.Linear(C, C), nn.ReLU(), nn.Linear(C, C), nn.ReLU(), nn.Linear(C, 3 * self.points_out)
-        )
-        # every point has exactly one true class, so an untrained head says 1 in `classes`
-        nn.init.constant_(self.cls_branch[-1].bias, -math.log(max(classes - 1, 1)))
+        self.cls_branch = class_branch(C, classes, self.points_out)
+        self.reg_branch = point_branch(C, self.points_out)
 
     def forward(
         self,

@@ -76,13 +76,15 @@ class OccupancyLossConfig:
 @dataclass(frozen=True)
 class OccupiedVoxels:
     """Ground truth of one sample: ``centres_m`` [M, 3] (ego frame) and ``labels`` int64 [M] of the voxels, and ``seen``
-    bool [M], whether a camera sees them; ``free`` bool [X, Y, Z], which are labelled so, None if that is not known.
+    bool [M], whether a camera sees them; ``free`` bool [X, Y, Z], which are labelled so, None if that is not known, and
+    ``grid_ego_from_ego`` [4, 4], which brings points to the ego frame of that grid, None if it is the same.
     """
 
     centres_m: Tensor
     labels: Tensor
     seen: Tensor
     free: Tensor | None = None
+    grid_ego_from_ego: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -202,6 +204,9 @@ class OccupancyLoss:
         """Which of points [N, 3] lie in a voxel that is labelled free: bool [N]."""
         if voxels.free is None:
             raise ValueError('classless_beyond_m needs to know which voxels are free')
+        if voxels.grid_ego_from_ego is not None:
+            pose = voxels.grid_ego_from_ego.to(points_m)
+            points_m = points_m @ pose[:3, :3].T + pose[:3, 3]
         low_m = points_m.new_tensor(self._space.range_m[:3])
         cell = ((points_m - low_m) / self._space.voxel_m).floor().long()
         last = cell.new_tensor(voxels.free.shape) - 1

@@ -63,7 +63,7 @@ def build_language(config: VLAConfig, *, weights: Path | None, seed: int = 0) ->
         if weights is None and config.language.pretrained is not None:
             llm = pretrained_llm(config.language, dtype)
         else:
-            llm = new_llm(config.language).to(dtype)
+            llm = new_llm(config.language, dtype)
         language = SceneLanguage(config, llm, tokenizer)
     return _finished(language, 'language', config, weights)
 

@@ -14,6 +14,7 @@ import numpy as np
 from sparseoccvla_ros.data.dataset import Augmentation, Item, KeyframeDataset, SampleRequest
 from sparseoccvla_ros.data.ego_future import commands_by_token, scene_ego_futures
 from sparseoccvla_ros.data.keyframes import NO_FRAME
+from sparseoccvla_ros.data.moments import Moment
 from sparseoccvla_ros.data.nuscenes import NuScenesError, NuScenesTables
 from sparseoccvla_ros.data.qa.sources import PLACES, load_questions
 from sparseoccvla_ros.data.splits import split_scenes
@@ -145,6 +146,11 @@ def _require_images(data: KeyframeDataset, settings: DataSettings) -> None:
     raise missing_files(counted, missing, 'data.missing_images=mask learns without these cameras')
 
 
+def shows_something(moment: Moment) -> bool:
+    """Whether the file of any camera's image of the present is there."""
+    return any(frame is not None and frame.path.is_file() for frame in moment.camera_frames[0])
+
+
 def missing_files(counted: str, names: Sequence[str | Path], advice: str) -> FileNotFoundError:
     """The error that counts and lists them, the first :data:`SHOWN`."""
     listed = [f'  {name}' for name in names[:SHOWN]] + ['  ...'] * (len(names) > SHOWN)
@@ -160,7 +166,14 @@ def keyframe_stream(recipe: Recipe, data: KeyframeDataset) -> KeyframeStream:
     """
     settings = recipe.data
     unlabelled = set(data.unlabelled) if {'occupancy', 'forecast'} & set(recipe.terms) else set()
-    usable = [i for i, moment in enumerate(data.moments) if f'{moment.scene}/{moment.token}' not in unlabelled]
+    dark = set() if settings.missing_images == 'fail' else {m.token for m in data.moments if not shows_something(m)}
+    if dark:
+        logger.warning('%d keyframes have no image at all; left out', len(dark))
+    usable = [
+        i
+        for i, moment in enumerate(data.moments)
+        if f'{moment.scene}/{moment.token}' not in unlabelled and moment.token not in dark
+    ]
     questions: dict[str, list[tuple[str, str]]] = defaultdict(list)
     if 'answers' in recipe.terms:
         place = (

@@ -18,6 +18,8 @@ _BUILDERS = {'perception': build_perception, 'language': build_language, 'planne
 def build_parts(recipe: Recipe, config: VLAConfig) -> dict[str, nn.Module]:
     """The parts that the terms need, on the CPU, each from its own start.
 
+    A language part without one begins with a forecaster that holds the encoder's present still, where it fits.
+
     Raises:
         FileNotFoundError, CheckpointError, ValueError: a start is missing or of another model.
     """
@@ -32,6 +34,10 @@ def build_parts(recipe: Recipe, config: VLAConfig) -> dict[str, nn.Module]:
         if name in needed:
             folder = checkpoint_folder(recipe.start.get(name, ''))
             parts[name] = _BUILDERS[name](config, weights=folder, seed=recipe.seed)
+    if 'language' in parts and not recipe.start.get('language'):
+        forecaster, last = parts['language'].forecaster, parts['perception'].encoder.layers[-1]
+        if forecaster.fits(last):
+            forecaster.begin_with_present(last)
     if recipe.lora is not None:
         if 'language' not in parts:
             raise ValueError('lora is given, but no term needs the language model')

@@ -150,7 +150,7 @@ def reading_loss(
             continue
         rows = question_batch(
             [[tokenize_pair(language, *pair) for pair in of_scene] for of_scene in pairs],
-            language.tokenizer.pad_token_id,
+            language.padding_token,
         ).to(features.device)
         losses.append(answer_loss(language, read, rows))
         answers += sum(map(len, pairs))

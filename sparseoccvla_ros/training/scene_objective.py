@@ -166,7 +166,7 @@ class SceneObjective(nn.Module):
         if not any(pairs):
             nothing = 0.0 * sum(keys.sum() + values.sum() for keys, values in prefix.layers)
             return term(nothing, 0)
-        rows = question_batch(pairs, self.language.tokenizer.pad_token_id).to(prefix.layers[0][0].device)
+        rows = question_batch(pairs, self.language.padding_token).to(prefix.layers[0][0].device)
         loss = answer_loss(self.language, prefix, rows)
         return term(loss, rows.is_answer.sum(), self._weights.answers)
 

@@ -18,7 +18,7 @@ from sparseoccvla_ros.model.config import VLAConfig
 from sparseoccvla_ros.model.placement import checkpoint_folder
 from sparseoccvla_ros.training.image_objective import ImageObjective
 from sparseoccvla_ros.training.images import ImageStream, image_stream
-from sparseoccvla_ros.training.keyframes import KeyframeStream, keyframe_data, keyframe_stream
+from sparseoccvla_ros.training.keyframes import KeyframeStream, keyframe_data, keyframe_stream, shows_something
 from sparseoccvla_ros.training.parts import build_parts, choose_trained
 from sparseoccvla_ros.training.query_cache import QueryCache, fill_query_cache, fingerprint, make_query_cache
 from sparseoccvla_ros.training.recipe import Recipe
@@ -106,16 +106,18 @@ def cached_queries(recipe: Recipe, config: VLAConfig, perception: nn.Module, acc
     device = next(perception.parameters()).device
 
     @torch.no_grad()
-    def compute(indices: Sequence[int], mirror: bool) -> tuple[Tensor, Tensor]:
+    def compute(places: Sequence[int], mirror: bool) -> tuple[Tensor, Tensor]:
         data = data_of(mirror)
         found = []
-        for begin in range(0, len(indices), ENCODED_AT_ONCE):
-            batch = collate([data.sample(index, 0) for index in indices[begin : begin + ENCODED_AT_ONCE]])
+        for begin in range(0, len(places), ENCODED_AT_ONCE):
+            batch = collate([data.sample(indices[place], 0) for place in places[begin : begin + ENCODED_AT_ONCE]])
             output = encode(perception, {key: batch[key].to(device) for key in INPUTS})
             found.append((output.features, output.positions_m))
         return torch.cat([features for features, _ in found]), torch.cat([positions_m for _, positions_m in found])
 
-    moments = data_of(False).moments
+    # one that shows nothing is in no sample either (data.missing_images)
+    indices = [index for index, moment in enumerate(data_of(False).moments) if shows_something(moment)]
+    moments = [data_of(False).moments[index] for index in indices]
     tokens = [moment.token for moment in moments]
     # images by their sizes, which another rendering does not keep
     frames = [frame for moment in moments for row in moment.camera_frames for frame in row if frame]

@@ -101,6 +101,19 @@ def test_without_motion_everything_is_known_in_bf16_too():
         assert future.knows(points_m, space).all()
 
 
+def test_what_is_free_is_looked_up_in_the_grid_of_later():
+    """The vehicle will be 1 m ahead, turned to the left; a car's voxel 0.5 m before it then, one of unknown label."""
+    semantics = torch.full((1, 1, 8, 8, 2), FREE)
+    semantics[0, 0, 5, 4, 0] = 1  # (0.75, 0.25, 0.25) then: (0.75, 0.75, 0.25) now
+    semantics[0, 0, 1, 4, 0] = 255  # (-1.25, 0.25, 0.25) then: (0.75, -1.25, 0.25) now
+    ((future,),) = truth_of(semantics, None, [[pose(x_m=1.0, yaw_rad=math.pi / 2)]])
+    torch.testing.assert_close(future.voxels.centres_m, torch.tensor([[0.75, 0.75, 0.25]]))
+    points_m = torch.tensor([[0.75, 0.75, 0.3], [0.75, -0.75, 0.3], [0.75, -1.25, 0.3], [0.75, -2.5, 0.3]])
+    loss = OccupancyLoss(replace(OCCUPANCY, classless_beyond_m=0.8), SPACE)
+    labels, _ = loss.class_targets(points_m, torch.zeros(4, dtype=torch.int64), future.voxels)
+    assert labels.tolist() == [1, CLASSES, 1, 1]  # free alone is of no class, neither the unknown nor what lies beyond
+
+
 @pytest.mark.parametrize('batch', [1, 3])
 def test_without_motion_it_is_the_loss_of_the_encoder(batch):
     semantics, mask = random_labels(batch, 1)
@@ -211,8 +224,6 @@ def test_what_does_not_fit_is_refused():
         loss_of(2, 1.0)
     with pytest.raises(ValueError, match='horizon_weights must be non-negative'):
         ForecastLossConfig(horizon_weights=(1.0, -1.0))
-    with pytest.raises(ValueError, match='classless_beyond_m must be null'):
-        ForecastLoss(ForecastLossConfig(replace(OCCUPANCY, classless_beyond_m=1.0), (1.0,)), SPACE, [1.0])
     with pytest.raises(ValueError, match='2 horizons: 1 forecast, 2 with'):
         loss_of(2)(random_forecast(1, 1), truth)
     with pytest.raises(ValueError, match='1 samples of ground truth for a batch of 2'):

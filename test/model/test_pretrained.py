@@ -5,6 +5,7 @@ import importlib.util
 import json
 
 import pytest
+import sentencepiece
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM, ResNetForImageClassification
@@ -12,10 +13,11 @@ from transformers import LlamaForCausalLM, ResNetForImageClassification
 from sparseoccvla_ros.model.answer_batch import AnswerBatch
 from sparseoccvla_ros.model.backbone import resnet_config
 from sparseoccvla_ros.model.checkpoint import save_checkpoint
-from sparseoccvla_ros.model.config import LanguageConfig, RopeScaling
+from sparseoccvla_ros.model.config import LanguageConfig, RopeScaling, load_model_config
 from sparseoccvla_ros.model.language import llama_config
 from sparseoccvla_ros.model.quantization import quantization_config
 from sparseoccvla_ros.model.vla import build_language, build_perception
+from sparseoccvla_ros.training.question_batch import question_batch, tokenize_pair
 
 
 def drop_weight(folder, part_of_name: str) -> None:
@@ -153,6 +155,35 @@ def test_what_a_checkpoint_would_not_give_back_is_refused(small, tmp_path, chang
     LlamaForCausalLM(llama_config(with_language(small, **changes).language)).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=f'is another model: {reason}'):
         build_language(with_language(small, pretrained=str(tmp_path)), weights=None)
+
+
+def test_a_sentencepiece_tokenizer_without_padding_is_read_and_fills_rows(small, tmp_path):
+    """What Vicuna's folder has: a ``tokenizer.model`` alone."""
+    sentences = ['how many cars are ahead', 'turn left at the crossing', 'what should the driver watch'] * 20
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences), model_prefix=str(tmp_path / 'tokenizer'), vocab_size=300, model_type='bpe',
+        byte_fallback=True, unk_id=0, bos_id=1, eos_id=2, pad_id=-1, hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    special = {'bos_token': '<s>', 'eos_token': '</s>', 'unk_token': '<unk>', 'pad_token': None}
+    (tmp_path / 'tokenizer_config.json').write_text(json.dumps({'tokenizer_class': 'LlamaTokenizer', **special}))
+    template = load_model_config('full').language.chat_template
+    language = dataclasses.replace(small.language, tokenizer=str(tmp_path), chat_template=template)
+    model = build_language(dataclasses.replace(small, language=language), weights=None)
+    assert model.tokenizer.pad_token_id is None
+    pairs = [tokenize_pair(model, 'how many cars?', 'é 2'), tokenize_pair(model, 'turn left', 'yes')]
+    assert model.tokenizer.decode(pairs[0].tokens[pairs[0].question :]).strip() == 'é 2</s>'
+    batch = question_batch([pairs, pairs[:1]], model.padding_token)
+    assert int((batch.question < 0).sum()) > 0
+
+
+def test_a_checkpoint_is_loaded_whatever_its_weights_and_tokenizer_came_from(llama, small, tmp_path):
+    _, named, _ = llama
+    model = build_language(named, weights=None)
+    save_checkpoint(tmp_path / 'saved', {'language': model}, named)
+    assert named.language.pretrained != small.language.pretrained
+    again = build_language(small, weights=tmp_path / 'saved').state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again[name], tensor), name
 
 
 def test_quantization_needs_a_pretrained_model():

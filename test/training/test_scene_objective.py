@@ -8,6 +8,7 @@ from accelerate import Accelerator
 
 from sparseoccvla_ros.data.dataset import Augmentation, collate
 from sparseoccvla_ros.data.scene_augmentation import SceneAugmentation
+from sparseoccvla_ros.model.checkpoint import save_checkpoint
 from sparseoccvla_ros.training.keyframes import keyframe_data, keyframe_stream
 from sparseoccvla_ros.training.scene_objective import encode
 from sparseoccvla_ros.training.stage import build_stage
@@ -41,6 +42,25 @@ def test_a_term_reaches_the_parts_before_it(recipe_of, name):
         key.split('.')[0] for key, p in stage.objective.named_parameters() if p.grad is not None and p.grad.any()
     }
     assert reached == REACHED[name]
+
+
+def test_a_new_forecaster_holds_the_present_still_and_a_trained_one_stays_as_it_is(recipe_of, tmp_path):
+    new = build_stage(recipe_of(terms=['forecast'], train=['language.forecaster']), CPU)
+    output = encode(new.parts['perception'], batch_of(new))
+    prompt = new.parts['language'].scene_prompt(output.features, output.positions_m)
+    hidden, _ = new.parts['language'].read_scene(prompt)
+    for points_m, logits in new.parts['language'].forecast(
+        prompt.at_queries(hidden), output.features, output.positions_m
+    ):
+        torch.testing.assert_close(points_m, output.points_m[-1], rtol=0, atol=1e-4)
+        torch.testing.assert_close(logits, output.logits[-1], rtol=0, atol=1e-4)
+    with torch.no_grad():
+        new.parts['language'].forecaster.motion.bias.fill_(0.1)
+    save_checkpoint(tmp_path / 'trained', new.parts, new.config)
+    again = build_stage(recipe_of(f'start.language={tmp_path / "trained"}'), CPU)
+    kept = again.parts['language'].forecaster.state_dict()
+    for name, value in new.parts['language'].forecaster.state_dict().items():
+        torch.testing.assert_close(kept[name], value, rtol=0, atol=0)
 
 
 def test_terms_are_weighted(recipe_of):

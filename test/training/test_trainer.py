@@ -218,6 +218,22 @@ def test_missing_images_are_listed_and_fail_unless_their_cameras_may_be_left_out
     assert 'CAM_BACK, frame 0' in caplog.text
 
 
+@pytest.mark.parametrize('cached', [False, True])
+def test_keyframes_without_any_image_are_left_out_where_images_may_be_missing(
+    recipe_of, street, tmp_path, caplog, cached
+):
+    copy = tmp_path / 'copy'
+    shutil.copytree(street, copy, copy_function=lambda source, to: Path(to).symlink_to(source))
+    for folder in (copy / 'samples').glob('CAM_*'):
+        for file in sorted(folder.iterdir())[:2]:
+            file.unlink()
+    changes = ['terms=[answers]', 'train=[language]', 'optimization.steps=1', 'optimization.batch_size=10']
+    changes += [f'data.root={copy}', 'data.missing_images=mask']
+    changes += [f'data.query_cache={tmp_path / "queries"}'] * cached
+    assert train(recipe_of(*changes)) is not None
+    assert '2 keyframes have no image at all; left out' in caplog.text
+
+
 def test_other_questions_under_the_same_name_do_not_go_on_with_the_state(recipe_of, street, tmp_path):
     asked = tmp_path / 'pairs'
     shutil.copytree(street / 'questions/pairs', asked)

@@ -32,7 +32,16 @@ ROSDEP_KEYS = {
     'typer': 'python3-typer',
     'yaml': 'python3-yaml',
 }
-PIP_ONLY = {'accelerate', 'diffusers', 'peft', 'pycocoevalcap', 'safetensors', 'tensorboard', 'tokenizers'}
+PIP_ONLY = {
+    'accelerate',
+    'diffusers',
+    'peft',
+    'pycocoevalcap',
+    'safetensors',
+    'sentencepiece',
+    'tensorboard',
+    'tokenizers',
+}
 #: Come with rosbags, which reads bags through them; pinned with it in constraints.txt.
 BROUGHT_BY_ROSBAGS = {'apsw', 'backports', 'compression'}
 IMPORT_NAMES = {'opencv-python-headless': 'cv2', 'pyyaml': 'yaml'}
